@@ -43,14 +43,14 @@ chroot_run() {
 
 # tools_run [binds…] -- COMMAND… runs COMMAND in the tools chroot, with
 #
-#   /pmig/kernel   the prepared kernel tree
+#   /pmig/kernel   the prepared kernel tree, read-only
 #   /pmig/image    the unpacked kernel package, read-only
 #   /pmig/repo     the repository, read-only
 #   /pmig/target   its target/pmig, writable
 tools_run() {
 	mkdir -p "$PMIG_REPO/target/pmig"
 	chroot_run "$(readlink -f "$PMIG_CACHE/tools")" \
-		--bind "$(readlink -f "$PMIG_CACHE/kernel"):/pmig/kernel" \
+		--bind-ro "$(readlink -f "$PMIG_CACHE/kernel"):/pmig/kernel" \
 		--bind-ro "$(readlink -f "$PMIG_CACHE/image"):/pmig/image" \
 		--bind-ro "$PMIG_REPO:/pmig/repo" \
 		--bind "$PMIG_REPO/target/pmig:/pmig/target" \

@@ -5,8 +5,12 @@
 //! Kbuild runs bindgen on `bindings.h` and `helpers.h` and keeps what `bindgen_parameters` lists. The result refers to
 //! `kernel::bindings` for everything else, so a `task_struct` here is the `task_struct` there.
 
-#![expect(
+// As rust/bindings/lib.rs in the kernel.
+#![allow(
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    improper_ctypes,
     missing_docs,
     non_camel_case_types,
     non_snake_case,
@@ -14,6 +18,5 @@
     unreachable_pub,
     unsafe_op_in_unsafe_fn
 )]
-#![allow(dead_code, improper_ctypes, clippy::undocumented_unsafe_blocks)]
 
 include!(env!("PMIG_BINDINGS"));
