@@ -36,7 +36,7 @@ chroot_run() {
 		shift
 		exec chroot "$root" /usr/bin/env -i "$@"
 	' chroot_run "$root" ${binds[@]+"${binds[@]}"} -- \
-		HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+		HOME=/tmp LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
 		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		${keep[@]+"${keep[@]}"} "$@"
 }
