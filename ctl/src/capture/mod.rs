@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the source agent reads of a frozen process itself.
