@@ -4,8 +4,11 @@
  * bindgen_parameters beside this file.
  */
 
+#include <linux/filelock.h>
 #include <linux/fs_struct.h>
+#include <linux/pipe_fs_i.h>
 #include <linux/regset.h>
+#include <linux/user_namespace.h>
 #include <net/genetlink.h>
 
 #include "helpers.h"

@@ -7,9 +7,97 @@
 #ifndef PMIG_HELPERS_H
 #define PMIG_HELPERS_H
 
+#include <linux/fs.h>
+#include <linux/mm.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <net/genetlink.h>
 
+/* Kernel constants that are no plain literals, so that bindgen evaluates them. */
+enum pmig_vm {
+	PMIG_VM_READ = VM_READ,
+	PMIG_VM_WRITE = VM_WRITE,
+	PMIG_VM_EXEC = VM_EXEC,
+	PMIG_VM_SHARED = VM_SHARED,
+	PMIG_VM_MAYREAD = VM_MAYREAD,
+	PMIG_VM_MAYWRITE = VM_MAYWRITE,
+	PMIG_VM_MAYEXEC = VM_MAYEXEC,
+	PMIG_VM_MAYSHARE = VM_MAYSHARE,
+	PMIG_VM_GROWSDOWN = VM_GROWSDOWN,
+	PMIG_VM_PFNMAP = VM_PFNMAP,
+	PMIG_VM_MIXEDMAP = VM_MIXEDMAP,
+	PMIG_VM_IO = VM_IO,
+	PMIG_VM_LOCKED = VM_LOCKED,
+	PMIG_VM_LOCKONFAULT = VM_LOCKONFAULT,
+	PMIG_VM_SEQ_READ = VM_SEQ_READ,
+	PMIG_VM_RAND_READ = VM_RAND_READ,
+	PMIG_VM_DONTCOPY = VM_DONTCOPY,
+	PMIG_VM_DONTEXPAND = VM_DONTEXPAND,
+	PMIG_VM_ACCOUNT = VM_ACCOUNT,
+	PMIG_VM_NORESERVE = VM_NORESERVE,
+	PMIG_VM_HUGETLB = VM_HUGETLB,
+	PMIG_VM_SYNC = VM_SYNC,
+	PMIG_VM_WIPEONFORK = VM_WIPEONFORK,
+	PMIG_VM_DONTDUMP = VM_DONTDUMP,
+	PMIG_VM_SOFTDIRTY = VM_SOFTDIRTY,
+	PMIG_VM_HUGEPAGE = VM_HUGEPAGE,
+	PMIG_VM_NOHUGEPAGE = VM_NOHUGEPAGE,
+	PMIG_VM_MERGEABLE = VM_MERGEABLE,
+	PMIG_VM_UFFD_MISSING = VM_UFFD_MISSING,
+	PMIG_VM_UFFD_WP = VM_UFFD_WP,
+	PMIG_VM_UFFD_MINOR = VM_UFFD_MINOR,
+	PMIG_VM_PKEYS = VM_PKEY_BIT0 | VM_PKEY_BIT1 | VM_PKEY_BIT2 | VM_PKEY_BIT3,
+	PMIG_VM_SHADOW_STACK = VM_SHADOW_STACK,
+	PMIG_VM_DROPPABLE = VM_DROPPABLE,
+	PMIG_VM_SEALED = VM_SEALED,
+	PMIG_VM_MAYBE_GUARD = VM_MAYBE_GUARD,
+};
+
+struct task_struct *pmig_next_thread(struct task_struct *task);
+struct task_struct *pmig_next_process(struct task_struct *task);
 struct pt_regs *pmig_task_pt_regs(struct task_struct *task);
+bool pmig_task_on_cpu(struct task_struct *task);
+bool pmig_task_is_stopped(struct task_struct *task);
+int pmig_task_nice(struct task_struct *task);
+bool pmig_task_no_new_privs(struct task_struct *task);
+bool pmig_task_has_children(struct task_struct *task);
+bool pmig_task_is_tracer(struct task_struct *task);
+bool pmig_task_may_amx(struct task_struct *task);
+unsigned int pmig_task_dumpable(struct task_struct *task);
+bool pmig_restore_sigmask(struct task_struct *task);
+void pmig_set_restore_sigmask(struct task_struct *task, bool on);
+void pmig_task_lock(struct task_struct *task);
+void pmig_task_unlock(struct task_struct *task);
+void pmig_lock_siglock(struct task_struct *task);
+void pmig_unlock_siglock(struct task_struct *task);
+void pmig_set_notify_signal(void);
+void pmig_set_sigpending(void);
+void pmig_rseq_force_update(void);
+void pmig_module_get(void);
+void pmig_module_put(void);
+bool pmig_timer_active(const struct hrtimer *timer);
+
+unsigned long pmig_mm_flags(struct mm_struct *mm);
+struct file *pmig_mm_exe_file(struct mm_struct *mm);
+bool pmig_mm_has_ldt(struct mm_struct *mm);
+unsigned long pmig_mm_vdso(struct mm_struct *mm);
+unsigned int pmig_mm_pkeys(struct mm_struct *mm);
+
+void pmig_put_page(struct page *page);
+bool pmig_page_is_anonymous(struct page *page);
+bool pmig_page_is_zero(struct page *page);
+
+unsigned long pmig_file_count(struct file *file);
+bool pmig_d_unlinked(struct dentry *dentry);
+struct inode *pmig_file_inode(struct file *file);
+u64 pmig_encode_dev(dev_t device);
+bool pmig_file_has_locks(struct file *file, struct files_struct *files);
+
+struct sk_buff *pmig_genlmsg_new(size_t payload);
+void pmig_genlmsg_end(struct sk_buff *skb, void *header);
+int pmig_genlmsg_reply(struct sk_buff *skb, struct genl_info *info);
+const struct genl_info *pmig_genl_info_dump(struct netlink_callback *cb);
+int pmig_skb_tailroom(const struct sk_buff *skb);
 
 #endif

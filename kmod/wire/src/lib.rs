@@ -29,7 +29,7 @@
 //! Every time in a record is in nanoseconds and in the *view of the process*: the host's clock plus the offset of the
 //! process's time namespace. The capturing module adds the offset, the restoring module subtracts its own, so nothing in
 //! between has to know either host's clock.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, CONFIG_RUST)), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod cred;

@@ -66,7 +66,7 @@ pub struct Thread {
     /// Name, padded with zeros.
     pub comm: [u8; 16],
 }
-const _: () = assert!(size_of::<Thread>() == 136);
+const _: () = assert!(size_of::<Thread>() == 128);
 payload!(Thread, Thread, reserved = reserved);
 
 /// One register set as the kernel's user_regset interface shows it; the tail is its bytes.
