@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What must hold in every image.
+
+use super::Image;
+use super::ImageError;
+use super::OpenFile;
+use pmig_wire::file::FileKind;
+use pmig_wire::mm::vma;
+use pmig_wire::record::Kind;
+use pmig_wire::signal::SIGNAL_COUNT;
+use pmig_wire::thread::RestartKind;
+use pmig_wire::thread::NOTE_PRSTATUS;
+use pmig_wire::thread::NOTE_XSTATE;
+use pmig_wire::PAGE_SIZE;
+use std::collections::HashSet;
+
+/// The longest path, without its terminating zero (`PATH_MAX` counts it).
+const PATH_MOST: usize = 4095;
+/// The largest descriptor number is below this (`sysctl_nr_open_max`).
+const FD_END: u32 = 1 << 30;
+/// The longest auxiliary vector (`AT_VECTOR_SIZE`, with room).
+const AUXV_MOST: usize = 1024;
+/// The end of all user addresses, with five levels of page tables.
+const USER_END: u64 = 1 << 56;
+
+fn invalid<T>(kind: Kind, object: u64, reason: &'static str) -> Result<T, ImageError> {
+    Err(ImageError::Invalid {
+        kind,
+        object,
+        reason,
+    })
+}
+
+fn resolve(image: &Image, kind: Kind, object: u64, id: u32) -> Result<&OpenFile, ImageError> {
+    image.file(id).ok_or(ImageError::Unresolved {
+        kind,
+        object,
+        target: Kind::File,
+        reference: id.into(),
+    })
+}
+
+/// Checks an image that was just read.
+pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
+    process(image)?;
+    memory(image)?;
+    files(image)?;
+    threads(image)?;
+    signals(image)
+}
+
+fn process(image: &Image) -> Result<(), ImageError> {
+    let process = &image.process;
+    let pid = u64::from(process.pid.get());
+    if process.pid.get() == 0 || process.host_pid.get() == 0 {
+        return invalid(Kind::Process, pid, "no process has the PID 0");
+    }
+    if process.pid.get() > i32::MAX as u32 {
+        return invalid(Kind::Process, pid, "the PID is too large");
+    }
+    if process.exit_signal.get() > SIGNAL_COUNT || process.stop_signal.get() > SIGNAL_COUNT {
+        return invalid(Kind::Process, pid, "there is no such signal");
+    }
+    if process.umask.get() & !0o777 != 0 {
+        return invalid(
+            Kind::Process,
+            pid,
+            "the umask has other bits than permissions",
+        );
+    }
+    if process.dumpable > 2 {
+        return invalid(Kind::Process, pid, "dumpable is 0, 1 or 2");
+    }
+    if !(-1000..=1000).contains(&process.oom_score_adj.get()) {
+        return invalid(Kind::Process, pid, "oom_score_adj is from -1000 to 1000");
+    }
+    if image.is_alive() {
+        for id in [
+            process.executable,
+            process.working_directory,
+            process.root_directory,
+        ] {
+            if id.get() != 0 {
+                resolve(image, Kind::Process, pid, id.get())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn memory(image: &Image) -> Result<(), ImageError> {
+    if image.auxv.len() > AUXV_MOST || image.auxv.len() % 8 != 0 {
+        return invalid(
+            Kind::Memory,
+            0,
+            "the auxiliary vector has an impossible length",
+        );
+    }
+    let boundaries = &image.memory;
+    let vdso = [
+        boundaries.vvar_start,
+        boundaries.vdso_start,
+        boundaries.vdso_end,
+    ];
+    if !vdso.is_sorted_by_key(|address| address.get()) {
+        return invalid(Kind::Memory, 0, "the vdso is out of order");
+    }
+    let mut end = 0;
+    for one in &image.vmas {
+        let (start, stop, flags) = (one.start.get(), one.end.get(), one.flags.get());
+        if start >= stop || stop > USER_END {
+            return invalid(
+                Kind::Vma,
+                start,
+                "the mapping is empty or outside user addresses",
+            );
+        }
+        if start % PAGE_SIZE != 0 || stop % PAGE_SIZE != 0 || one.offset.get() % PAGE_SIZE != 0 {
+            return invalid(Kind::Vma, start, "the mapping is not a range of pages");
+        }
+        if start < end {
+            return invalid(Kind::Vma, start, "the mappings are not in order or overlap");
+        }
+        end = stop;
+        if one.offset.get().checked_add(stop - start).is_none() {
+            return invalid(Kind::Vma, start, "the offset is too large");
+        }
+        let backed = flags & (vma::FILE | vma::SHARED_ANONYMOUS) != 0;
+        if backed {
+            resolve(image, Kind::Vma, start, one.file.get())?;
+        } else if one.file.get() != 0 {
+            return invalid(Kind::Vma, start, "an anonymous mapping names a file");
+        }
+        if flags & vma::SHARED_ANONYMOUS != 0 && flags & vma::SHARED == 0 {
+            return invalid(Kind::Vma, start, "shared anonymous memory is not shared");
+        }
+    }
+    Ok(())
+}
+
+fn files(image: &Image) -> Result<(), ImageError> {
+    let mut last = 0;
+    for open in &image.files {
+        let id = u64::from(open.id());
+        if open.id() == 0 {
+            return invalid(Kind::File, id, "0 names no open file");
+        }
+        if open.id() == last {
+            return Err(ImageError::Duplicate(Kind::File, id));
+        }
+        last = open.id();
+        if FileKind::from_wire(open.file.kind.get()).is_none() {
+            return invalid(Kind::File, id, "the kind is unknown");
+        }
+        if open.path.len() > PATH_MOST || open.path.contains(&0) {
+            return invalid(
+                Kind::File,
+                id,
+                "the path is too long or contains a zero byte",
+            );
+        }
+        if open.file.mtime_nanoseconds.get() >= 1_000_000_000 {
+            return invalid(Kind::File, id, "a second has a billion nanoseconds");
+        }
+    }
+    let mut last = None;
+    for descriptor in &image.descriptors {
+        let fd = descriptor.fd.get();
+        if fd >= FD_END {
+            return invalid(Kind::Descriptor, fd.into(), "the number is too large");
+        }
+        if last == Some(fd) {
+            return Err(ImageError::Duplicate(Kind::Descriptor, fd.into()));
+        }
+        last = Some(fd);
+        if descriptor.flags.get() & !pmig_wire::file::DESCRIPTOR_CLOEXEC != 0 {
+            return invalid(Kind::Descriptor, fd.into(), "unknown flags");
+        }
+        resolve(image, Kind::Descriptor, fd.into(), descriptor.file.get())?;
+    }
+    let pipes: HashSet<u64> = image
+        .files
+        .iter()
+        .filter(|open| open.kind() == FileKind::Pipe)
+        .map(|open| open.file.inode.get())
+        .collect();
+    for data in &image.pipe_data {
+        if !pipes.contains(&data.inode) {
+            return Err(ImageError::Unresolved {
+                kind: Kind::PipeData,
+                object: data.inode,
+                target: Kind::File,
+                reference: data.inode,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn threads(image: &Image) -> Result<(), ImageError> {
+    let leader = image
+        .threads
+        .first()
+        .ok_or(ImageError::Missing(Kind::Thread))?;
+    if leader.tid() != image.pid() {
+        return invalid(
+            Kind::Thread,
+            leader.tid().into(),
+            "the first thread is not the leader",
+        );
+    }
+    if image.is_alive() && leader.credentials.is_none() {
+        return Err(ImageError::Missing(Kind::Credentials));
+    }
+    for one in &image.threads {
+        let tid = u64::from(one.tid());
+        if one.tid() == 0 || one.tid() > i32::MAX as u32 {
+            return invalid(Kind::Thread, tid, "the TID is not one");
+        }
+        if !(-20..=19).contains(&one.thread.nice.get()) || one.thread.priority.get() > 99 {
+            return invalid(Kind::Thread, tid, "nice or priority is out of range");
+        }
+        if one.thread.parent_death_signal.get() > SIGNAL_COUNT {
+            return invalid(Kind::Thread, tid, "there is no such signal");
+        }
+        if let Some(restart) = &one.restart {
+            if RestartKind::from_wire(restart.kind.get()).is_none() {
+                return invalid(Kind::Restart, tid, "the kind is unknown");
+            }
+        }
+        for set in &one.registers {
+            if ![NOTE_PRSTATUS, NOTE_XSTATE].contains(&set.registers.note.get()) {
+                return invalid(Kind::Registers, tid, "the register set is unknown");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn signals(image: &Image) -> Result<(), ImageError> {
+    let mut seen = HashSet::new();
+    for action in &image.actions {
+        let signal = action.signal.get();
+        let fixed = [libc::SIGKILL as u32, libc::SIGSTOP as u32].contains(&signal);
+        if signal == 0 || signal > SIGNAL_COUNT || fixed {
+            return invalid(Kind::SignalAction, signal.into(), "there is no such action");
+        }
+        if !seen.insert(signal) {
+            return Err(ImageError::Duplicate(Kind::SignalAction, signal.into()));
+        }
+    }
+    let tids: HashSet<u32> = image.threads.iter().map(|one| one.tid()).collect();
+    for pending in &image.pending {
+        let tid = pending.tid.get();
+        if tid != 0 && !tids.contains(&tid) {
+            return Err(ImageError::Unresolved {
+                kind: Kind::PendingSignal,
+                object: tid.into(),
+                target: Kind::Thread,
+                reference: tid.into(),
+            });
+        }
+        let number = pending
+            .siginfo
+            .first_chunk::<4>()
+            .map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        if number == 0 || number > SIGNAL_COUNT {
+            return invalid(Kind::PendingSignal, tid.into(), "there is no such signal");
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a captured image has all that a thread needs to go on.
+pub(super) fn require_complete(image: &Image) -> Result<(), ImageError> {
+    if !image.is_alive() {
+        return invalid(
+            Kind::Process,
+            image.pid().into(),
+            "the process has no memory of its own",
+        );
+    }
+    if image.process.threads.get() as usize != image.threads.len() {
+        return invalid(
+            Kind::Process,
+            image.pid().into(),
+            "the number of threads is another",
+        );
+    }
+    for one in &image.threads {
+        for note in [NOTE_PRSTATUS, NOTE_XSTATE] {
+            if !one
+                .registers
+                .iter()
+                .any(|set| set.registers.note.get() == note)
+            {
+                return Err(ImageError::Missing(Kind::Registers));
+            }
+        }
+        if one.restart.is_none() {
+            return Err(ImageError::Missing(Kind::Restart));
+        }
+    }
+    Ok(())
+}
