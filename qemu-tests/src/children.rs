@@ -11,13 +11,17 @@ use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::path::PathBuf;
 use std::process;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::sync::mpsc::channel;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 use std::thread;
 
 use nix::sched::setns;
@@ -69,6 +73,34 @@ fn spawner() -> &'static Sender<Job> {
         });
         sender
     })
+}
+
+static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A directory that is to be removed when a signal ends this process.
+pub fn remove_on_signals(directory: &Path) {
+    DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).push(directory.to_owned());
+}
+
+/// The directory is gone, or is to stay.
+pub fn forget_directory(directory: &Path) {
+    DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != directory);
+}
+
+/// Ends this process on SIGINT, SIGTERM and SIGHUP, with all its children and directories.
+pub fn end_on_signals() -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            eprintln!("interrupted");
+            for directory in DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                let _ = std::fs::remove_dir_all(directory);
+            }
+            // The children die with the thread that has made them.
+            process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }
 
 /// A process that is killed when this is dropped.

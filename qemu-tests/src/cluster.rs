@@ -15,6 +15,7 @@ use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
 
+use crate::children;
 use crate::guest::boot_patience;
 use crate::guest::Guest;
 use crate::network::Network;
@@ -108,6 +109,7 @@ impl Builder {
             None => rig.fresh_logs("cluster")?,
         };
         let directory = tempfile::Builder::new().prefix("pmig-").tempdir()?;
+        children::remove_on_signals(directory.path());
         let shared = directory.path().join("shared");
         fs::create_dir(&shared)?;
         let network = Network::new(self.shape.guests)?;
@@ -261,6 +263,7 @@ impl Cluster {
     /// processes that somebody must end some day.
     pub fn leave_running(self) -> (PathBuf, Vec<u32>) {
         let Self { guests, directory, .. } = self;
+        children::forget_directory(directory.path());
         let processes = guests.iter().flat_map(Guest::host_processes).collect();
         guests.iter().for_each(Guest::release);
         (directory.keep(), processes)

@@ -21,6 +21,8 @@
 //! them. [`Case`] is a test that takes a cluster; [`pool`] runs many of them on few clusters. Everything that a
 //! cluster has started ends with it, and with this process, however that ends.
 
+#![expect(missing_docs, reason = "most names of this harness say it all")]
+
 pub mod accel;
 pub mod agents;
 pub mod case;
@@ -34,9 +36,10 @@ pub mod pool;
 pub mod protocol;
 pub mod qemu;
 pub mod rig;
+pub mod shell;
 
-
-
+pub use case::Case;
+pub use case::Outcome;
 pub use cluster::Builder;
 pub use cluster::Cluster;
 pub use cluster::Mode;

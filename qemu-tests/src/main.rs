@@ -1,28 +1,71 @@
-use qemu_tests::Cluster;
-fn main() -> anyhow::Result<()> {
-    let mode = if std::env::args().nth(1).as_deref() == Some("systemd") { qemu_tests::Mode::Systemd } else { qemu_tests::Mode::Fast };
-    let c = Cluster::builder().guests(2).mode(mode).boot()?;
-    println!("boot {:?}", c.boot_time());
-    for g in c.guests() {
-    println!("{}", g.run("uname -a; hostname; mount; ip a; ls /pmig; ps ax; systemd-analyze; systemctl list-jobs; systemctl --failed")?);
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the guest tests.
+
+#[path = "../cases/mod.rs"]
+mod cases;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use qemu_tests::children;
+use qemu_tests::pool;
+
+/// Runs pmig's tests in guests with the stock kernel.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only tests whose name contains one of these
+    filter: Vec<String>,
+    /// Filters are whole names
+    #[arg(long)]
+    exact: bool,
+    /// Not those whose name contains one of these
+    #[arg(long, value_name = "TEXT")]
+    skip: Vec<String>,
+    /// Print the names and end
+    #[arg(long)]
+    list: bool,
+    /// How many clusters run at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, env = "PMIG_TEST_JOBS")]
+    jobs: usize,
+    /// Run everything that many times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    repeat: usize,
+    /// End after the first failure
+    #[arg(long)]
+    fail_fast: bool,
+    /// Write one line for each test, and the totals, to this file
+    #[arg(long, value_name = "FILE")]
+    summary_file: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn wants(&self, name: &str) -> bool {
+        let matches = |text: &String| if self.exact { name == text } else { name.contains(text.as_str()) };
+        (self.filter.is_empty() || self.filter.iter().any(matches))
+            && !self.skip.iter().any(|text| name.contains(text.as_str()))
     }
-    let t = std::time::Instant::now();
-    for _ in 0..10 { c.guest(0).run_ok("true")?; }
-    println!("10 runs {:?}", t.elapsed());
-    println!("{}", c.guest(0).run("ping -c 2 node2; echo hello > /shared/x")?);
-    println!("{}", c.guest(1).run("cat /shared/x")?);
-    let t = std::time::Instant::now();
-    let data = vec![7u8; 8<<20];
-    c.guest(0).put("/tmp/big", &data, 0o644)?;
-    println!("put 8M {:?}", t.elapsed());
-    let t = std::time::Instant::now();
-    assert!(c.guest(0).get("/tmp/big")? == data);
-    println!("get 8M {:?}", t.elapsed());
-    println!("{}", c.guest(0).dmesg()?);
-    println!("{:?}", c.assert_clean_logs());
-    let t = std::time::Instant::now();
-    c.guest(0).reboot_wait()?;
-    println!("reboot {:?}", t.elapsed());
-    println!("{}", c.guest(0).run_ok("uptime")?);
-    Ok(())
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        for case in cases::all() {
+            if arguments.wants(case.name()) {
+                println!("{}", case.name());
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    children::end_on_signals()?;
+    let selected = (0..arguments.repeat).flat_map(|_| cases::all()).filter(|case| arguments.wants(case.name()));
+    let options = pool::Options {
+        jobs: arguments.jobs,
+        fail_fast: arguments.fail_fast,
+        summary: arguments.summary_file.clone(),
+    };
+    let success = pool::run(selected.collect(), &options)?;
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

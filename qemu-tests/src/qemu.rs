@@ -145,7 +145,8 @@ impl Spec {
         args(&[
             "-append",
             &format!(
-                "console=ttyS0 loglevel=5 pmig.init={init} pmig.address={}/24 systemd.hostname={name} \
+                "console=ttyS0 loglevel=5 pmig.init={init} pmig.address={}/24 pmig.first-pid={number}0000 \
+                 systemd.hostname={name} \
                  systemd.machine_id=706d69670000400080000000000000{number:02x} systemd.show_status=0 \
                  systemd.default_timeout_start_sec=60 systemd.log_target=journal {}",
                 network::address(self.index),

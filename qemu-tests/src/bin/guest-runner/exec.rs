@@ -45,7 +45,7 @@ use crate::reaper::Ended;
 use crate::reaper::Reaper;
 
 /// A command that runs.
-pub struct Running {
+pub(crate) struct Running {
     pid: u32,
     /// What to write to its stdin; nothing ends it.
     input: Option<Sender<Vec<u8>>>,
@@ -53,7 +53,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn input(&mut self, data: Vec<u8>) {
+    pub(crate) fn input(&mut self, data: Vec<u8>) {
         if data.is_empty() {
             self.input = None;
         } else if let Some(input) = &self.input {
@@ -61,13 +61,13 @@ impl Running {
         }
     }
 
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         if let Ok(signal) = Signal::try_from(signal) {
             let _ = killpg(Pid::from_raw(self.pid.cast_signed()), signal);
         }
     }
 
-    pub fn resize(&self, rows: u16, columns: u16) {
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         if let Some(terminal) = &self.terminal {
             // SAFETY: the descriptor is open while `terminal` lives, and TIOCSWINSZ only reads a winsize.
@@ -97,7 +97,7 @@ fn input_stream(stream: &Stream) -> io::Result<Stdio> {
 }
 
 /// Starts a command. It is the leader of a session of its own and inherits nothing but its three streams.
-pub fn start(id: u32, exec: &Exec, reaper: &Reaper, output: &Arc<Output>) -> io::Result<Running> {
+pub(crate) fn start(id: u32, exec: &Exec, reaper: &Reaper, output: &Arc<Output>) -> io::Result<Running> {
     let (program, arguments) = exec.argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
     let mut command = Command::new(program);
     command.args(arguments).envs(exec.env.iter().map(|(name, value)| (name, value)));

@@ -17,7 +17,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signal::SigmaskHow;
 
 /// Says something where the harness keeps it, in the kernel log.
-pub fn complain(message: &str) {
+pub(crate) fn complain(message: &str) {
     if let Ok(mut log) = fs::OpenOptions::new().write(true).open("/dev/kmsg") {
         // One write is one record; there is nobody to tell when it fails.
         let _ = log.write_all(format!("<4>pmig-runner: {message}\n").as_bytes());
@@ -35,7 +35,7 @@ fn mount_one(source: &str, target: &str, kind: &str, flags: MsFlags, data: &str)
 }
 
 /// The file systems that systemd would mount.
-pub fn mount_everything() {
+pub(crate) fn mount_everything() {
     let none = MsFlags::empty();
     let strict = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let temporary = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -64,7 +64,7 @@ pub fn mount_everything() {
 }
 
 /// Network, name and shared directories.
-pub fn prepare(is_init: bool) {
+pub(crate) fn prepare(is_init: bool) {
     // The kernel gives init an empty environment; a shell without PATH finds nothing.
     std::env::set_var("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     std::env::set_var("HOME", "/root");
@@ -78,6 +78,16 @@ pub fn prepare(is_init: bool) {
     if is_init {
         if let Some(name) = option("systemd.hostname") {
             let _ = nix::unistd::sethostname(name);
+        }
+    }
+    if is_init {
+        // What the distribution's init would set, for instance the highest process number.
+        let _ = Command::new("/usr/lib/systemd/systemd-sysctl").status();
+    }
+    if let Some(first) = option("pmig.first-pid") {
+        // Far from the numbers on other nodes, as on machines that have been up for a while.
+        if let Err(error) = fs::write("/proc/sys/kernel/ns_last_pid", first) {
+            complain(&format!("cannot set the next process number: {error}"));
         }
     }
     if let Some(address) = option("pmig.address") {
@@ -105,7 +115,7 @@ fn ip(batch: &str) -> std::io::Result<()> {
 }
 
 /// Tells systemd, if it has started this, that everything is set up.
-pub fn notify_ready() {
+pub(crate) fn notify_ready() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
     };

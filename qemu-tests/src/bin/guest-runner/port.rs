@@ -32,10 +32,10 @@ use crate::init::complain;
 use crate::reaper::Reaper;
 
 /// The sending half of a port.
-pub struct Output(Mutex<File>);
+pub(crate) struct Output(Mutex<File>);
 
 impl Output {
-    pub fn send(&self, reply: &Reply) {
+    pub(crate) fn send(&self, reply: &Reply) {
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A harness that has gone away is not waiting for an answer.
         let _ = protocol::send(&mut *port, reply);
@@ -49,7 +49,7 @@ impl Output {
 }
 
 /// The device of the port with this name.
-pub fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
         let found = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
         if found.trim() == name {
@@ -60,7 +60,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Serves one client after the other.
-pub fn serve(path: &Path, is_init: bool, reaper: &Reaper) {
+pub(crate) fn serve(path: &Path, is_init: bool, reaper: &Reaper) {
     let port = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(port) => port,
         Err(error) => return complain(&format!("cannot open {}: {error}", path.display())),

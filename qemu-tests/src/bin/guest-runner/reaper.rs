@@ -25,7 +25,7 @@ use nix::sys::wait::WaitStatus;
 
 /// Exit code or signal.
 #[derive(Clone, Copy, Debug)]
-pub enum Ended {
+pub(crate) enum Ended {
     Code(i32),
     Signal(i32),
 }
@@ -33,7 +33,7 @@ pub enum Ended {
 type Table = HashMap<i32, Sender<Ended>>;
 
 #[derive(Default)]
-pub struct Reaper {
+pub(crate) struct Reaper {
     /// Held while a child is made and while one is reaped: the status of a child is never collected before it is in
     /// the table, nor by someone else while `Command::spawn` waits for a child that could not execute.
     table: Mutex<Table>,
@@ -41,7 +41,7 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    pub fn start() -> Arc<Self> {
+    pub(crate) fn start() -> Arc<Self> {
         let reaper = Arc::new(Self::default());
         let runner = reaper.clone();
         thread::spawn(move || runner.run());
@@ -53,7 +53,7 @@ impl Reaper {
     }
 
     /// Starts a command; its end arrives in the channel.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<(Child, Receiver<Ended>)> {
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Child, Receiver<Ended>)> {
         let (sender, receiver) = channel();
         let mut table = self.table();
         let child = command.spawn()?;

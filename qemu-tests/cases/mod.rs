@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest tests. A file for each subject; its `cases` function lists its tests, whose names read as promises.
+
+use qemu_tests::Case;
+
+mod cluster;
+mod module;
+
+/// All tests, in the order in which they run.
+pub(crate) fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(cluster::cases());
+    cases.extend(module::cases());
+    cases
+}
