@@ -10,7 +10,10 @@ use qemu_tests::Case;
 use qemu_tests::Cluster;
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![Case::new("the module loads into the stock kernel, unloads, and loads again", load)]
+    vec![Case::new(
+        "the module loads into the stock kernel, unloads, and loads again",
+        load,
+    )]
 }
 
 fn load(cluster: &Cluster) -> Result<()> {

@@ -76,10 +76,35 @@ fn probe(rig: &Rig) -> Result<bool> {
     for path in rig.firmware() {
         command.arg("-L").arg(path);
     }
-    command.args(["-nodefaults", "-no-user-config", "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-smp", "2"]);
-    command.args(["-m", "256", "-display", "none", "-no-reboot", "-append", "console=ttyS0 panic=-1"]);
-    command.arg("-kernel").arg(rig.kernel()).arg("-serial").arg(format!("file:{}", log.display()));
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-machine",
+        "q35",
+        "-accel",
+        "kvm",
+        "-cpu",
+        "host",
+        "-smp",
+        "2",
+    ]);
+    command.args([
+        "-m",
+        "256",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-append",
+        "console=ttyS0 panic=-1",
+    ]);
+    command
+        .arg("-kernel")
+        .arg(rig.kernel())
+        .arg("-serial")
+        .arg(format!("file:{}", log.display()));
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
     let mut child = Child::spawn(command, None)?;
     let deadline = Instant::now() + Duration::from_secs(8);
     while child.has_ended()?.is_none() && Instant::now() < deadline {

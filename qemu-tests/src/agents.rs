@@ -36,7 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(40);
 impl Cluster {
     /// Loads the module in every guest and starts an agent in each. They are stopped when the result is dropped.
     pub fn with_agents(&self) -> Result<Agents<'_>> {
-        let agents = Agents { cluster: self, running: self.guests().iter().map(|_| Mutex::new(None)).collect() };
+        let agents = Agents {
+            cluster: self,
+            running: self.guests().iter().map(|_| Mutex::new(None)).collect(),
+        };
         thread::scope(|scope| {
             let threads: Vec<_> = (0..self.guests().len())
                 .map(|index| {
@@ -48,7 +51,9 @@ impl Cluster {
                 })
                 .collect();
             threads.into_iter().try_for_each(|thread| {
-                thread.join().map_err(|_| anyhow::anyhow!("panic while starting an agent"))?
+                thread
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("panic while starting an agent"))?
             })
         })?;
         Ok(agents)
@@ -74,7 +79,9 @@ impl Agents<'_> {
     }
 
     fn running(&self, index: usize) -> MutexGuard<'_, Option<Running>> {
-        self.running[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.running[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Loads the module in guest `index`, unless it is.
@@ -87,7 +94,9 @@ impl Agents<'_> {
 
     /// Unloads the module in guest `index`.
     pub fn unload(&self, index: usize) -> Result<()> {
-        self.guest(index).run_ok("rmmod pmig").context("cannot unload the module")?;
+        self.guest(index)
+            .run_ok("rmmod pmig")
+            .context("cannot unload the module")?;
         Ok(())
     }
 
@@ -110,11 +119,18 @@ impl Agents<'_> {
             match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
                 Ok(_) => return Ok(()),
                 Err(_) if agent.has_ended()? => {
-                    bail!("the agent of {} has ended: {}", guest.name(), agent.so_far()?)
+                    bail!(
+                        "the agent of {} has ended: {}",
+                        guest.name(),
+                        agent.so_far()?
+                    )
                 }
                 Err(error) if Instant::now() > deadline => {
                     let log = agent.so_far()?;
-                    bail!("the agent of {} does not answer at {address}: {error}\n{log}", guest.name())
+                    bail!(
+                        "the agent of {} does not answer at {address}: {error}\n{log}",
+                        guest.name()
+                    )
                 }
                 // Nothing tells when somebody begins to listen on another machine.
                 Err(_) => thread::sleep(Duration::from_millis(50)),
@@ -172,7 +188,12 @@ impl Agents<'_> {
         if !output.success() {
             let mut message = format!("{}: {command}\n{output}", self.guest(from).name());
             for index in [from, to] {
-                write!(message, "\n--- agent of {}\n{}", self.guest(index).name(), self.log(index)?)?;
+                write!(
+                    message,
+                    "\n--- agent of {}\n{}",
+                    self.guest(index).name(),
+                    self.log(index)?
+                )?;
             }
             bail!("{message}");
         }
@@ -181,9 +202,16 @@ impl Agents<'_> {
 
     fn keep_log(&self, index: usize, output: &Output) {
         use std::io::Write;
-        let path = self.cluster.logs().join(format!("{}.agent", self.guest(index).name()));
+        let path = self
+            .cluster
+            .logs()
+            .join(format!("{}.agent", self.guest(index).name()));
         // A log that cannot be kept is not worth failing for.
-        if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path) {
+        if let Ok(mut file) = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+        {
             let _ = writeln!(file, "{output}\n");
         }
     }

@@ -30,7 +30,10 @@ impl Case {
     ///
     /// It gets guests that others may have used, with no process left, /shared and /tmp empty, the network whole and
     /// the module not loaded. It need not tidy up. Afterwards the kernel log of every guest must be clean.
-    pub fn new(name: impl Into<String>, body: impl Fn(&Cluster) -> Result<()> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        body: impl Fn(&Cluster) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name: name.into(),
             shape: Shape::default(),
@@ -98,7 +101,10 @@ impl Case {
 
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Case").field("name", &self.name).field("shape", &self.shape).finish_non_exhaustive()
+        f.debug_struct("Case")
+            .field("name", &self.name)
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
     }
 }
 

@@ -79,21 +79,32 @@ static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A directory that is to be removed when a signal ends this process.
 pub fn remove_on_signals(directory: &Path) {
-    DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).push(directory.to_owned());
+    DIRECTORIES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(directory.to_owned());
 }
 
 /// The directory is gone, or is to stay.
 pub fn forget_directory(directory: &Path) {
-    DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != directory);
+    DIRECTORIES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|other| other != directory);
 }
 
 /// Ends this process on SIGINT, SIGTERM and SIGHUP, with all its children and directories.
 pub fn end_on_signals() -> io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             eprintln!("interrupted");
-            for directory in DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            for directory in DIRECTORIES
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain(..)
+            {
                 let _ = std::fs::remove_dir_all(directory);
             }
             // The children die with the thread that has made them.
@@ -125,10 +136,23 @@ impl Child {
         outlive: bool,
     ) -> io::Result<Self> {
         let (reply, answer) = channel();
-        let job = Job { command, namespace: namespace.cloned(), inherit, outlive, reply };
-        spawner().send(job).map_err(|_| io::Error::other("the spawner has ended"))?;
-        let process = answer.recv().map_err(|_| io::Error::other("the spawner has ended"))??;
-        Ok(Self { process, outlive: false })
+        let job = Job {
+            command,
+            namespace: namespace.cloned(),
+            inherit,
+            outlive,
+            reply,
+        };
+        spawner()
+            .send(job)
+            .map_err(|_| io::Error::other("the spawner has ended"))?;
+        let process = answer
+            .recv()
+            .map_err(|_| io::Error::other("the spawner has ended"))??;
+        Ok(Self {
+            process,
+            outlive: false,
+        })
     }
 
     pub fn id(&self) -> u32 {

@@ -3,6 +3,7 @@
 //! A few guests on a network of their own.
 
 use std::fs;
+use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::time::Instant;
 use anyhow::bail;
 use anyhow::Context;
 use anyhow::Result;
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
 
 use crate::children;
 use crate::guest::boot_patience;
@@ -21,6 +24,9 @@ use crate::guest::Guest;
 use crate::network::Network;
 use crate::qemu::Spec;
 use crate::rig::Rig;
+
+/// What the names of temporary directories begin with.
+const PREFIX: &str = "pmig-guests-";
 
 /// What runs in a guest besides what a test starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,7 +53,14 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { guests: 2, mode: Mode::Fast, cpu: vec!["max".into()], cpus: 2, memory_mib: 1024, append: String::new() }
+        Self {
+            guests: 2,
+            mode: Mode::Fast,
+            cpu: vec!["max".into()],
+            cpus: 2,
+            memory_mib: 1024,
+            append: String::new(),
+        }
     }
 }
 
@@ -61,7 +74,11 @@ pub struct Builder {
 
 impl Builder {
     pub fn new(shape: Shape) -> Self {
-        Self { shape, logs: None, outlive: false }
+        Self {
+            shape,
+            logs: None,
+            outlive: false,
+        }
     }
 
     pub fn guests(mut self, guests: usize) -> Self {
@@ -108,15 +125,22 @@ impl Builder {
             Some(logs) => logs,
             None => rig.fresh_logs("cluster")?,
         };
-        let directory = tempfile::Builder::new().prefix("pmig-").tempdir()?;
+        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
         children::remove_on_signals(directory.path());
+        let owner = claim(directory.path())?;
+        remove_orphans(directory.path());
         let shared = directory.path().join("shared");
         fs::create_dir(&shared)?;
         let network = Network::new(self.shape.guests)?;
         let limit = Arc::new(Mutex::new(None));
         let mut guests = Vec::new();
         for index in 0..self.shape.guests {
-            let cpu = self.shape.cpu.get(index).or(self.shape.cpu.last()).map_or("max", String::as_str);
+            let cpu = self
+                .shape
+                .cpu
+                .get(index)
+                .or(self.shape.cpu.last())
+                .map_or("max", String::as_str);
             let spec = Spec {
                 rig: rig.clone(),
                 index,
@@ -133,13 +157,54 @@ impl Builder {
             };
             spec.make_disk()?;
             let guest = Guest::new(spec, limit.clone());
-            guest.power_on().with_context(|| format!("cannot start node{}", index + 1))?;
+            guest
+                .power_on()
+                .with_context(|| format!("cannot start node{}", index + 1))?;
             guests.push(guest);
         }
         for guest in &guests {
             guest.wait_ready(boot_patience())?;
         }
-        Ok(Cluster { guests, network, shape: self.shape, limit, logs, boot_time: begin.elapsed(), directory })
+        Ok(Cluster {
+            guests,
+            network,
+            shape: self.shape,
+            limit,
+            logs,
+            boot_time: begin.elapsed(),
+            directory,
+            owner,
+        })
+    }
+}
+
+/// The file that tells who looks after a directory.
+const OWNER: &str = "owner";
+
+fn claim(directory: &Path) -> Result<Flock<File>> {
+    let file = File::create(directory.join(OWNER))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, error)| error)
+        .context("cannot lock the cluster's directory")
+}
+
+/// Removes what harnesses that were killed have left beside this directory.
+fn remove_orphans(directory: &Path) {
+    let Some(Ok(entries)) = directory.parent().map(fs::read_dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if !is_ours || path == directory {
+            continue;
+        }
+        // None: left running on purpose, or not made by a harness.
+        if let Ok(file) = File::open(path.join(OWNER)) {
+            if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
     }
 }
 
@@ -154,6 +219,8 @@ pub struct Cluster {
     logs: PathBuf,
     boot_time: Duration,
     directory: tempfile::TempDir,
+    /// Locked while somebody looks after the directory.
+    owner: Flock<File>,
 }
 
 impl Cluster {
@@ -262,7 +329,15 @@ impl Cluster {
     /// Lets the guests run on when this process ends; gives the directory with their sockets and disks, and the
     /// processes that somebody must end some day.
     pub fn leave_running(self) -> (PathBuf, Vec<u32>) {
-        let Self { guests, directory, .. } = self;
+        let Self {
+            guests,
+            directory,
+            owner,
+            ..
+        } = self;
+        // Without its file nobody takes the directory for an orphan.
+        drop(owner);
+        let _ = fs::remove_file(directory.path().join(OWNER));
         children::forget_directory(directory.path());
         let processes = guests.iter().flat_map(Guest::host_processes).collect();
         guests.iter().for_each(Guest::release);

@@ -86,7 +86,12 @@ pub struct Guest {
 
 impl Guest {
     pub(crate) fn new(spec: Spec, limit: Arc<Mutex<Option<Instant>>>) -> Self {
-        Self { spec, machine: Mutex::default(), mark: Mutex::default(), limit }
+        Self {
+            spec,
+            machine: Mutex::default(),
+            mark: Mutex::default(),
+            limit,
+        }
     }
 
     /// Its host name: node1, node2, node3.
@@ -115,7 +120,11 @@ impl Guest {
 
     fn link(&self) -> Result<Arc<Link>> {
         let machine = self.machine();
-        Ok(machine.as_ref().ok_or_else(|| anyhow!("{} is switched off", self.name()))?.link.clone())
+        Ok(machine
+            .as_ref()
+            .ok_or_else(|| anyhow!("{} is switched off", self.name()))?
+            .link
+            .clone())
     }
 
     /// When something that begins now and may take `patience` must be over.
@@ -139,13 +148,16 @@ impl Guest {
 
     /// Runs a shell command that may take long and must succeed.
     pub fn run_ok_within(&self, seconds: u64, script: &str) -> Result<String> {
-        self.command(["/bin/bash", "-c", script]).timeout(Duration::from_secs(seconds)).output_ok()
+        self.command(["/bin/bash", "-c", script])
+            .timeout(Duration::from_secs(seconds))
+            .output_ok()
     }
 
     /// Waits until a shell condition holds. It is asked for in the guest, twenty times a second at most.
     pub fn wait_until(&self, seconds: u64, condition: &str) -> Result<()> {
         let script = format!("until {condition}; do sleep 0.05; done >/dev/null 2>&1");
-        self.run_ok_within(seconds, &script).with_context(|| format!("waiting for `{condition}`"))?;
+        self.run_ok_within(seconds, &script)
+            .with_context(|| format!("waiting for `{condition}`"))?;
         Ok(())
     }
 
@@ -157,7 +169,10 @@ impl Guest {
     /// Starts a program on its own, not connected to the harness by anything: its stdin is /dev/null, its output is
     /// appended to a file. Gives its process number. This is how to start what is to be migrated.
     pub fn start(&self, script: &str, log: &str) -> Result<u32> {
-        self.command(["/bin/bash", "-c", &format!("exec {script}")]).detached(log).spawn()?.leave()
+        self.command(["/bin/bash", "-c", &format!("exec {script}")])
+            .detached(log)
+            .spawn()?
+            .leave()
     }
 
     /// A command with all its options.
@@ -168,7 +183,12 @@ impl Guest {
             stderr: Stream::Pipe,
             ..Exec::default()
         };
-        Command { guest: self, exec, input: None, patience: PATIENCE }
+        Command {
+            guest: self,
+            exec,
+            input: None,
+            patience: PATIENCE,
+        }
     }
 
     // ---- files
@@ -178,9 +198,19 @@ impl Guest {
         let deadline = self.deadline(PATIENCE);
         let exchange = self.link()?.open()?;
         let id = exchange.id();
-        let pieces: Vec<&[u8]> = if content.is_empty() { vec![content] } else { content.chunks(CHUNK).collect() };
+        let pieces: Vec<&[u8]> = if content.is_empty() {
+            vec![content]
+        } else {
+            content.chunks(CHUNK).collect()
+        };
         for (index, piece) in pieces.into_iter().enumerate() {
-            let request = Request::Write { id, path: path.into(), mode, append: index > 0, data: piece.to_vec() };
+            let request = Request::Write {
+                id,
+                path: path.into(),
+                mode,
+                append: index > 0,
+                data: piece.to_vec(),
+            };
             exchange.send(&request)?;
             match exchange.next(deadline).with_context(|| self.name())? {
                 Reply::Failed { message, .. } => bail!("{}: {message}", self.name()),
@@ -192,14 +222,21 @@ impl Guest {
 
     /// Copies a file of this machine into the guest.
     pub fn put_file(&self, from: &Path, path: &str, mode: u32) -> Result<()> {
-        self.put(path, &std::fs::read(from).with_context(|| from.display().to_string())?, mode)
+        self.put(
+            path,
+            &std::fs::read(from).with_context(|| from.display().to_string())?,
+            mode,
+        )
     }
 
     /// Reads a file in the guest.
     pub fn get(&self, path: &str) -> Result<Vec<u8>> {
         let deadline = self.deadline(PATIENCE);
         let exchange = self.link()?.open()?;
-        exchange.send(&Request::Read { id: exchange.id(), path: path.into() })?;
+        exchange.send(&Request::Read {
+            id: exchange.id(),
+            path: path.into(),
+        })?;
         let mut content = Vec::new();
         loop {
             match exchange.next(deadline).with_context(|| self.name())? {
@@ -219,7 +256,9 @@ impl Guest {
     pub fn sync(&self) -> Result<()> {
         let exchange = self.link()?.open()?;
         exchange.send(&Request::Sync { id: exchange.id() })?;
-        exchange.next(self.deadline(PATIENCE)).with_context(|| self.name())?;
+        exchange
+            .next(self.deadline(PATIENCE))
+            .with_context(|| self.name())?;
         Ok(())
     }
 
@@ -228,10 +267,16 @@ impl Guest {
     fn records(&self, since: u64) -> Result<Vec<KmsgRecord>> {
         let deadline = self.deadline(PATIENCE);
         let exchange = self.link()?.open()?;
-        exchange.send(&Request::Kmsg { id: exchange.id(), since })?;
+        exchange.send(&Request::Kmsg {
+            id: exchange.id(),
+            since,
+        })?;
         let mut all = Vec::new();
         loop {
-            match exchange.next(deadline).with_context(|| format!("kernel log of {}", self.name()))? {
+            match exchange
+                .next(deadline)
+                .with_context(|| format!("kernel log of {}", self.name()))?
+            {
                 Reply::Kmsg { records, .. } if !records.is_empty() => all.extend(records),
                 Reply::Failed { message, .. } => bail!("{}: {message}", self.name()),
                 _ => return Ok(all),
@@ -258,7 +303,10 @@ impl Guest {
     /// What comes before is somebody else's business.
     pub fn mark_log(&self) -> Result<()> {
         let boot = self.link()?.boot_id().unwrap_or_default();
-        let next = self.records(self.marked()?)?.last().map_or(self.marked()?, |record| record.sequence + 1);
+        let next = self
+            .records(self.marked()?)?
+            .last()
+            .map_or(self.marked()?, |record| record.sequence + 1);
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = (boot, next);
         Ok(())
     }
@@ -273,7 +321,11 @@ impl Guest {
         bail!(
             "the kernel of {} has complained:\n{}",
             self.name(),
-            print(&records).lines().take(200).collect::<Vec<_>>().join("\n")
+            print(&records)
+                .lines()
+                .take(200)
+                .collect::<Vec<_>>()
+                .join("\n")
         )
     }
 
@@ -290,13 +342,20 @@ impl Guest {
         self.link()?.wait_for_boot(1, deadline).with_context(|| {
             let console = self.console();
             let tail = console.lines().rev().take(20).collect::<Vec<_>>();
-            format!("{} does not boot:\n{}", self.name(), tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+            format!(
+                "{} does not boot:\n{}",
+                self.name(),
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            )
         })
     }
 
     /// Whether it is on and its kernel has not given up.
     pub fn is_alive(&self) -> bool {
-        self.command(["true"]).timeout(Duration::from_secs(20)).output_ok().is_ok()
+        self.command(["true"])
+            .timeout(Duration::from_secs(20))
+            .output_ok()
+            .is_ok()
     }
 
     /// The host crashes: nothing is written, nothing is said.
@@ -323,8 +382,13 @@ impl Guest {
 
     fn signal_machine(&self, signal: nix::sys::signal::Signal) -> Result<()> {
         let machine = self.machine();
-        let machine = machine.as_ref().ok_or_else(|| anyhow!("{} is switched off", self.name()))?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(machine.id().cast_signed()), signal)?;
+        let machine = machine
+            .as_ref()
+            .ok_or_else(|| anyhow!("{} is switched off", self.name()))?;
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(machine.id().cast_signed()),
+            signal,
+        )?;
         Ok(())
     }
 
@@ -337,7 +401,8 @@ impl Guest {
             // It may be gone before it can say that all went well.
             crate::Mode::Systemd => drop(self.run("systemctl reboot")),
         }
-        link.wait_for_boot(boots + 1, self.deadline(2 * boot_patience())).with_context(|| self.name())
+        link.wait_for_boot(boots + 1, self.deadline(2 * boot_patience()))
+            .with_context(|| self.name())
     }
 
     /// How often it has booted since it was switched on, for those who reboot it in their own way.
@@ -347,12 +412,17 @@ impl Guest {
 
     /// Waits until it has booted that often.
     pub fn wait_for_boots(&self, boots: u32) -> Result<()> {
-        self.link()?.wait_for_boot(boots, self.deadline(2 * boot_patience())).with_context(|| self.name())
+        self.link()?
+            .wait_for_boot(boots, self.deadline(2 * boot_patience()))
+            .with_context(|| self.name())
     }
 
     /// The processes on this machine that are this guest, for those who look after them by themselves.
     pub fn host_processes(&self) -> Vec<u32> {
-        self.machine().as_ref().map(Machine::ids).unwrap_or_default()
+        self.machine()
+            .as_ref()
+            .map(Machine::ids)
+            .unwrap_or_default()
     }
 
     pub(crate) fn release(&self) {
@@ -375,7 +445,10 @@ fn print(records: &[KmsgRecord]) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     for record in records {
-        let (seconds, rest) = (record.microseconds / 1_000_000, record.microseconds % 1_000_000);
+        let (seconds, rest) = (
+            record.microseconds / 1_000_000,
+            record.microseconds % 1_000_000,
+        );
         let _ = writeln!(text, "[{seconds:5}.{rest:06}] {}", record.text);
     }
     text
@@ -479,8 +552,15 @@ impl Command<'_> {
         let link = self.guest.link()?;
         let exchange = link.open()?;
         let id = exchange.id();
-        link.send(&Request::Exec { id, exec: self.exec }).with_context(|| what.clone())?;
-        let pid = match exchange.next(self.guest.deadline(PATIENCE)).with_context(|| what.clone())? {
+        link.send(&Request::Exec {
+            id,
+            exec: self.exec,
+        })
+        .with_context(|| what.clone())?;
+        let pid = match exchange
+            .next(self.guest.deadline(PATIENCE))
+            .with_context(|| what.clone())?
+        {
             Reply::Started { pid, .. } => pid,
             Reply::Failed { message, .. } => bail!("{what}\n{message}"),
             other => bail!("{what}\nunexpected reply {other:?}"),
@@ -490,7 +570,12 @@ impl Command<'_> {
             what,
             pid,
             limit: self.guest.limit.clone(),
-            output: Output { code: None, signal: None, stdout: Vec::new(), stderr: Vec::new() },
+            output: Output {
+                code: None,
+                signal: None,
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+            },
             ended: false,
         };
         if let Some(input) = self.input {
@@ -527,24 +612,37 @@ impl Running {
     /// Writes to its stdin.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         for data in bytes.chunks(CHUNK) {
-            self.exchange.send(&Request::Stdin { id: self.exchange.id(), data: data.to_vec() })?;
+            self.exchange.send(&Request::Stdin {
+                id: self.exchange.id(),
+                data: data.to_vec(),
+            })?;
         }
         Ok(())
     }
 
     pub fn close_input(&self) -> Result<()> {
-        self.exchange.send(&Request::Stdin { id: self.exchange.id(), data: Vec::new() })
+        self.exchange.send(&Request::Stdin {
+            id: self.exchange.id(),
+            data: Vec::new(),
+        })
     }
 
     /// Sends a signal to its process group.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        self.exchange.send(&Request::Signal { id: self.exchange.id(), signal })
+        self.exchange.send(&Request::Signal {
+            id: self.exchange.id(),
+            signal,
+        })
     }
 
     fn take(&mut self, reply: Reply) -> Result<()> {
         match reply {
-            Reply::Output { error: false, data, .. } => self.output.stdout.extend(data),
-            Reply::Output { error: true, data, .. } => self.output.stderr.extend(data),
+            Reply::Output {
+                error: false, data, ..
+            } => self.output.stdout.extend(data),
+            Reply::Output {
+                error: true, data, ..
+            } => self.output.stderr.extend(data),
             Reply::Exited { code, signal, .. } => {
                 self.output.code = code;
                 self.output.signal = signal;
@@ -574,17 +672,26 @@ impl Running {
         loop {
             for stream in [&self.output.stdout, &self.output.stderr] {
                 let printed = String::from_utf8_lossy(stream);
-                if let Some(line) = printed.split_inclusive('\n').find(|l| l.ends_with('\n') && l.contains(text)) {
+                if let Some(line) = printed
+                    .split_inclusive('\n')
+                    .find(|l| l.ends_with('\n') && l.contains(text))
+                {
                     return Ok(line.trim_end().to_owned());
                 }
             }
             if self.ended {
-                bail!("{}\nended without printing {text:?}: {}", self.what, self.output);
+                bail!(
+                    "{}\nended without printing {text:?}: {}",
+                    self.what,
+                    self.output
+                );
             }
-            let reply = self
-                .exchange
-                .next(deadline)
-                .with_context(|| format!("{}\nwaiting for {text:?}; until then: {}", self.what, self.output))?;
+            let reply = self.exchange.next(deadline).with_context(|| {
+                format!(
+                    "{}\nwaiting for {text:?}; until then: {}",
+                    self.what, self.output
+                )
+            })?;
             self.take(reply)?;
         }
     }

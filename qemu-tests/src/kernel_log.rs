@@ -60,14 +60,23 @@ const HARMLESS: &[(&str, &str)] = &[
     ("rcu: \tOffload", "rcu's banner"),
     ("rcu: Hierarchical", "rcu's banner"),
     ("rcu: Preemptible", "rcu's banner"),
-    ("kmemleak: Kernel memory leak detector initialized", "kmemleak's banner on the debug kernel"),
-    ("kmemleak: Automatic memory scanning thread started", "kmemleak's banner on the debug kernel"),
+    (
+        "kmemleak: Kernel memory leak detector initialized",
+        "kmemleak's banner on the debug kernel",
+    ),
+    (
+        "kmemleak: Automatic memory scanning thread started",
+        "kmemleak's banner on the debug kernel",
+    ),
     ("KASAN init", "KASAN's banner on the debug kernel"),
 ];
 
 /// The lines that are complaints.
 pub fn complaints(records: &[KmsgRecord]) -> Vec<&KmsgRecord> {
-    records.iter().filter(|record| is_complaint(&record.text)).collect()
+    records
+        .iter()
+        .filter(|record| is_complaint(&record.text))
+        .collect()
 }
 
 fn is_complaint(line: &str) -> bool {
@@ -79,9 +88,9 @@ fn is_complaint(line: &str) -> bool {
         && !HARMLESS.iter().any(|(harmless, _)| line.contains(harmless))
 }
 
-/// A kernel that will not do anything any more.
+/// The last line of a kernel that will not do anything any more; its reason is in it, its call trace before it.
 pub fn is_fatal(line: &str) -> bool {
-    line.contains("Kernel panic - not syncing")
+    line.contains("---[ end Kernel panic")
 }
 
 #[cfg(test)]
@@ -90,11 +99,23 @@ mod tests {
 
     #[test]
     fn complaints_are_told_from_banners() {
-        assert!(is_complaint("WARNING: CPU: 0 PID: 1 at kernel/exit.c:900 do_exit+0x1/0x2"));
-        assert!(is_complaint("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [python3:123]"));
-        assert!(is_complaint("INFO: task python3:12 blocked for more than 120 seconds."));
-        assert!(is_complaint("rcu: INFO: rcu_preempt self-detected stall on CPU"));
-        assert!(!is_complaint("rcu: Preemptible hierarchical RCU implementation."));
-        assert!(!is_complaint("pmig: loading out-of-tree module taints kernel."));
+        assert!(is_complaint(
+            "WARNING: CPU: 0 PID: 1 at kernel/exit.c:900 do_exit+0x1/0x2"
+        ));
+        assert!(is_complaint(
+            "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [python3:123]"
+        ));
+        assert!(is_complaint(
+            "INFO: task python3:12 blocked for more than 120 seconds."
+        ));
+        assert!(is_complaint(
+            "rcu: INFO: rcu_preempt self-detected stall on CPU"
+        ));
+        assert!(!is_complaint(
+            "rcu: Preemptible hierarchical RCU implementation."
+        ));
+        assert!(!is_complaint(
+            "pmig: loading out-of-tree module taints kernel."
+        ));
     }
 }

@@ -114,7 +114,12 @@ impl Link {
             if left.is_zero() {
                 bail!("timed out waiting for the guest's runner");
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -133,13 +138,18 @@ impl Link {
         state.next += 1;
         let (sender, replies) = channel();
         state.waiting.insert(id, sender);
-        Ok(Exchange { link: self.clone(), id, replies })
+        Ok(Exchange {
+            link: self.clone(),
+            id,
+            replies,
+        })
     }
 
     pub fn send(&self, request: &Request) -> Result<()> {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = protocol::send(&mut *stream, request) {
-            self.shared.break_with(&format!("the guest has ended: {error}"));
+            self.shared
+                .break_with(&format!("the guest has ended: {error}"));
             bail!("cannot reach the guest: {error}");
         }
         Ok(())
@@ -164,16 +174,21 @@ fn receive(mut reader: UnixStream, shared: &Shared, stream: &Mutex<UnixStream>) 
             Err(error) => return Err(error.into()),
         };
         decoder.push(&buffer[..length]);
-        while let Some(item) = decoder.next::<Reply>()? {
+        while let Some(item) = decoder.take::<Reply>()? {
             let id = match &item {
                 Item::Sync => {
                     // Another boot: what was asked of the last one will not be answered.
                     shared.state().waiting.clear();
                     continue;
                 }
-                Item::Message(Reply::Hello { version, boot_id, .. }) => {
+                Item::Message(Reply::Hello {
+                    version, boot_id, ..
+                }) => {
                     if *version != protocol::VERSION {
-                        bail!("the runner speaks version {version}, not {}: build it again", protocol::VERSION);
+                        bail!(
+                            "the runner speaks version {version}, not {}: build it again",
+                            protocol::VERSION
+                        );
                     }
                     {
                         let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,7 +238,10 @@ impl Exchange {
 
     /// The next reply, or an error when the deadline has passed or the guest is gone.
     pub fn next(&self, deadline: Instant) -> Result<Reply> {
-        match self.replies.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self
+            .replies
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             Ok(reply) => Ok(reply),
             Err(RecvTimeoutError::Timeout) => bail!("timed out"),
             Err(RecvTimeoutError::Disconnected) => {

@@ -43,7 +43,13 @@ struct Arguments {
 
 impl Arguments {
     fn wants(&self, name: &str) -> bool {
-        let matches = |text: &String| if self.exact { name == text } else { name.contains(text.as_str()) };
+        let matches = |text: &String| {
+            if self.exact {
+                name == text
+            } else {
+                name.contains(text.as_str())
+            }
+        };
         (self.filter.is_empty() || self.filter.iter().any(matches))
             && !self.skip.iter().any(|text| name.contains(text.as_str()))
     }
@@ -60,12 +66,18 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     children::end_on_signals()?;
-    let selected = (0..arguments.repeat).flat_map(|_| cases::all()).filter(|case| arguments.wants(case.name()));
+    let selected = (0..arguments.repeat)
+        .flat_map(|_| cases::all())
+        .filter(|case| arguments.wants(case.name()));
     let options = pool::Options {
         jobs: arguments.jobs,
         fail_fast: arguments.fail_fast,
         summary: arguments.summary_file.clone(),
     };
     let success = pool::run(selected.collect(), &options)?;
-    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

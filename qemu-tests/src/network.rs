@@ -40,8 +40,12 @@ impl Network {
         })
         .join()
         .map_err(|_| anyhow::anyhow!("cannot make a network namespace"))??;
-        let network = Self { namespace: Arc::new(namespace) };
-        let mut batch = String::from("link set lo up\nlink add br0 type bridge\naddress add 10.77.0.1/24 dev br0\n");
+        let network = Self {
+            namespace: Arc::new(namespace),
+        };
+        let mut batch = String::from(
+            "link set lo up\nlink add br0 type bridge\naddress add 10.77.0.1/24 dev br0\n",
+        );
         for index in 0..guests {
             let tap = tap(index);
             batch += &format!("tuntap add {tap} mode tap vnet_hdr\nlink set {tap} master br0\nlink set {tap} up\n");
@@ -58,8 +62,12 @@ impl Network {
     /// Runs `ip` or `tc` with these lines.
     fn batch(&self, program: &str, lines: &str) -> Result<()> {
         let mut command = Command::new(program);
-        command.args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = Child::spawn(command, Some(&self.namespace)).with_context(|| format!("cannot run {program}"))?;
+        command
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = Child::spawn(command, Some(&self.namespace))
+            .with_context(|| format!("cannot run {program}"))?;
         let process = child.inner();
         if let Some(mut input) = process.stdin.take() {
             input.write_all(lines.as_bytes())?;

@@ -58,20 +58,36 @@ pub fn run(cases: Vec<Case>, options: &Options) -> Result<bool> {
     let rig = Rig::find()?;
     let logs = rig.fresh_logs("cases")?;
     let accel = crate::accel::Accel::find(&rig);
-    println!("running {total} guest tests, {} at a time, with {accel:?}; logs in {}", options.jobs, logs.display());
+    println!(
+        "running {total} guest tests, {} at a time, with {accel:?}; logs in {}",
+        options.jobs,
+        logs.display()
+    );
     let queue = Mutex::new(VecDeque::from(cases));
     let reports = Mutex::new(Vec::new());
-    let failed = |reports: &Vec<Report>| reports.iter().any(|report| matches!(report.outcome, Outcome::Failed(_)));
+    let failed = |reports: &Vec<Report>| {
+        reports
+            .iter()
+            .any(|report| matches!(report.outcome, Outcome::Failed(_)))
+    };
     thread::scope(|scope| {
         for number in 0..options.jobs.max(1) {
             let (queue, reports, logs) = (&queue, &reports, &logs);
             scope.spawn(move || {
-                let mut worker = Worker { number, booted: 0, logs: logs.clone(), cluster: None, used: false };
+                let mut worker = Worker {
+                    number,
+                    booted: 0,
+                    logs: logs.clone(),
+                    cluster: None,
+                    used: false,
+                };
                 loop {
                     if options.fail_fast && failed(&lock(reports)) {
                         break;
                     }
-                    let Some(case) = next(&mut lock(queue), worker.cluster.as_ref()) else { break };
+                    let Some(case) = next(&mut lock(queue), worker.cluster.as_ref()) else {
+                        break;
+                    };
                     let report = worker.run(&case);
                     let mut reports = lock(reports);
                     print(&report, reports.len() + 1, total);
@@ -90,8 +106,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The next test that fits the cluster, else the next one.
 fn next(queue: &mut VecDeque<Case>, cluster: Option<&Cluster>) -> Option<Case> {
-    let fitting =
-        cluster.and_then(|cluster| queue.iter().position(|case| case.shape == *cluster.shape() && !case.fresh));
+    let fitting = cluster.and_then(|cluster| {
+        queue
+            .iter()
+            .position(|case| case.shape == *cluster.shape() && !case.fresh)
+    });
     queue.remove(fitting.unwrap_or(0))
 }
 
@@ -122,7 +141,11 @@ fn finish(reports: &[Report], total: usize, time: Duration, options: &Options) -
             }
             Outcome::Failed(message) => {
                 failed += 1;
-                format!("FAIL\t{}\t{}", report.name, message.lines().next().unwrap_or_default())
+                format!(
+                    "FAIL\t{}\t{}",
+                    report.name,
+                    message.lines().next().unwrap_or_default()
+                )
             }
             Outcome::Skipped(reason) => {
                 skipped += 1;
@@ -153,10 +176,17 @@ struct Worker {
 
 impl Worker {
     fn run(&mut self, case: &Case) -> Report {
-        let report = |outcome, time| Report { name: case.name.clone(), outcome, time };
+        let report = |outcome, time| Report {
+            name: case.name.clone(),
+            outcome,
+            time,
+        };
         if let Err(error) = self.prepare(case) {
             self.cluster = None;
-            return report(Outcome::Failed(format!("cannot boot: {error:#}")), Duration::ZERO);
+            return report(
+                Outcome::Failed(format!("cannot boot: {error:#}")),
+                Duration::ZERO,
+            );
         }
         let Some(cluster) = &self.cluster else {
             return report(Outcome::Failed("no cluster".into()), Duration::ZERO);
@@ -164,10 +194,15 @@ impl Worker {
         self.used = true;
         let begin = Instant::now();
         cluster.set_limit(Some(begin + case.timeout));
-        let result = catch_unwind(AssertUnwindSafe(|| (case.body)(cluster))).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            Err(anyhow!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?")))
-        });
+        let result =
+            catch_unwind(AssertUnwindSafe(|| (case.body)(cluster))).unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                Err(anyhow!(
+                    "panic: {}",
+                    text.or(panic.downcast_ref::<&str>().copied())
+                        .unwrap_or("?")
+                ))
+            });
         let time = begin.elapsed();
         cluster.set_limit(Some(Instant::now() + Duration::from_secs(60)));
         let mut outcome = Outcome::from(result);
@@ -205,7 +240,9 @@ impl Worker {
         }
         // First the old one, to have its memory.
         self.cluster = None;
-        let logs = self.logs.join(format!("cluster-{}-{}", self.number, self.booted));
+        let logs = self
+            .logs
+            .join(format!("cluster-{}-{}", self.number, self.booted));
         self.booted += 1;
         fs::create_dir_all(&logs)?;
         let cluster = Builder::new(case.shape.clone()).logs(logs).boot()?;
@@ -224,12 +261,28 @@ impl Worker {
 
     /// Keeps what may explain a failure beside the consoles.
     fn keep_logs(&self, case: &Case, cluster: &Cluster) {
-        let name: String =
-            case.name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+        let name: String = case
+            .name
+            .chars()
+            .map(|letter| {
+                if letter.is_ascii_alphanumeric() {
+                    letter
+                } else {
+                    '-'
+                }
+            })
+            .collect();
         for guest in cluster.guests() {
-            let log = guest.dmesg_since_mark().unwrap_or_else(|error| format!("{error:#}\n{}", guest.console()));
+            let log = guest
+                .dmesg_since_mark()
+                .unwrap_or_else(|error| format!("{error:#}\n{}", guest.console()));
             // A log that cannot be kept must not hide the failure.
-            let _ = fs::write(cluster.logs().join(format!("{name}.{}.dmesg", guest.name())), log);
+            let _ = fs::write(
+                cluster
+                    .logs()
+                    .join(format!("{name}.{}.dmesg", guest.name())),
+                log,
+            );
         }
         let where_to = cluster.logs().join("CASES");
         if let Ok(mut file) = fs::File::options().create(true).append(true).open(where_to) {
@@ -248,7 +301,9 @@ fn with_log(outcome: Outcome, cluster: &Cluster) -> Outcome {
     }
     match (outcome, complaints.is_empty()) {
         (outcome, true) => outcome,
-        (Outcome::Failed(message), false) => Outcome::Failed(format!("{message}\n{}", complaints.join("\n"))),
+        (Outcome::Failed(message), false) => {
+            Outcome::Failed(format!("{message}\n{}", complaints.join("\n")))
+        }
         (_, false) => Outcome::Failed(complaints.join("\n")),
     }
 }

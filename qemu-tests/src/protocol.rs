@@ -43,7 +43,9 @@ pub fn sync_word() -> [u8; SYNC_LENGTH] {
     let mut state = black_box(0x706d_6967_0000_0001_u64);
     let mut word = [0; SYNC_LENGTH];
     for byte in &mut word {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         *byte = state.to_be_bytes()[0];
     }
     word
@@ -81,21 +83,48 @@ pub struct Exec {
 pub enum Request {
     Attach,
     /// Answered by `Started`, any number of `Output`, and `Exited`; or by `Failed`.
-    Exec { id: u32, exec: Exec },
+    Exec {
+        id: u32,
+        exec: Exec,
+    },
     /// Bytes for a command's stdin. No bytes: end of file.
-    Stdin { id: u32, data: Vec<u8> },
+    Stdin {
+        id: u32,
+        data: Vec<u8>,
+    },
     /// A signal for the process group of a command.
-    Signal { id: u32, signal: i32 },
+    Signal {
+        id: u32,
+        signal: i32,
+    },
     /// The size of a command's terminal.
-    Resize { id: u32, rows: u16, columns: u16 },
+    Resize {
+        id: u32,
+        rows: u16,
+        columns: u16,
+    },
     /// Writes a piece of a file. Answered by `Done` or `Failed`.
-    Write { id: u32, path: String, mode: u32, append: bool, data: Vec<u8> },
+    Write {
+        id: u32,
+        path: String,
+        mode: u32,
+        append: bool,
+        data: Vec<u8>,
+    },
     /// Answered by any number of `Output`, and `Done` or `Failed`.
-    Read { id: u32, path: String },
+    Read {
+        id: u32,
+        path: String,
+    },
     /// Kernel log records from this sequence number on. Answered by `Kmsg` (several, the last one empty).
-    Kmsg { id: u32, since: u64 },
+    Kmsg {
+        id: u32,
+        since: u64,
+    },
     /// Flushes every file system. Answered by `Done`.
-    Sync { id: u32 },
+    Sync {
+        id: u32,
+    },
     /// Restarts the machine at once, without stopping anything first.
     Reset,
 }
@@ -103,13 +132,36 @@ pub enum Request {
 /// From the runner to the harness.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum Reply {
-    Hello { version: u32, boot_id: String, init: bool },
-    Started { id: u32, pid: u32 },
-    Output { id: u32, error: bool, data: Vec<u8> },
-    Exited { id: u32, code: Option<i32>, signal: Option<i32> },
-    Done { id: u32 },
-    Failed { id: u32, message: String },
-    Kmsg { id: u32, records: Vec<KmsgRecord> },
+    Hello {
+        version: u32,
+        boot_id: String,
+        init: bool,
+    },
+    Started {
+        id: u32,
+        pid: u32,
+    },
+    Output {
+        id: u32,
+        error: bool,
+        data: Vec<u8>,
+    },
+    Exited {
+        id: u32,
+        code: Option<i32>,
+        signal: Option<i32>,
+    },
+    Done {
+        id: u32,
+    },
+    Failed {
+        id: u32,
+        message: String,
+    },
+    Kmsg {
+        id: u32,
+        records: Vec<KmsgRecord>,
+    },
 }
 
 /// One record of `/dev/kmsg`.
@@ -152,7 +204,7 @@ impl Decoder {
     }
 
     /// The next item, if it has arrived in full.
-    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<Item<T>>> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<Item<T>>> {
         let sync = sync_word();
         let bytes = self.buffer.make_contiguous();
         if let Some(at) = memchr::memmem::find(bytes, &sync) {
@@ -176,20 +228,25 @@ impl Decoder {
         let Some(body) = bytes.get(4..4 + length) else {
             return Ok(None);
         };
-        let message = postcard::from_bytes(body).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let message = postcard::from_bytes(body)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         self.buffer.drain(..4 + length);
         Ok(Some(Item::Message(message)))
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
 
     #[test]
     fn frames_survive_arbitrary_splits() {
         let mut bytes = sync_word().to_vec();
-        let request = Request::Read { id: 7, path: "/etc/hosts".into() };
+        let request = Request::Read {
+            id: 7,
+            path: "/etc/hosts".into(),
+        };
         send(&mut bytes, &request).unwrap();
         send(&mut bytes, &Request::Attach).unwrap();
         for size in 1..bytes.len() {
@@ -197,11 +254,18 @@ mod tests {
             let mut items = Vec::new();
             for piece in bytes.chunks(size) {
                 decoder.push(piece);
-                while let Some(item) = decoder.next::<Request>().unwrap() {
+                while let Some(item) = decoder.take::<Request>().unwrap() {
                     items.push(item);
                 }
             }
-            assert_eq!(items, [Item::Sync, Item::Message(request.clone()), Item::Message(Request::Attach)]);
+            assert_eq!(
+                items,
+                [
+                    Item::Sync,
+                    Item::Message(request.clone()),
+                    Item::Message(Request::Attach)
+                ]
+            );
         }
     }
 
@@ -210,13 +274,16 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(&sync_word());
         decoder.push(&[200, 0, 0, 0, 1, 2, 3]);
-        assert_eq!(decoder.next::<Request>().unwrap(), Some(Item::Sync));
-        assert_eq!(decoder.next::<Request>().unwrap(), None);
+        assert_eq!(decoder.take::<Request>().unwrap(), Some(Item::Sync));
+        assert_eq!(decoder.take::<Request>().unwrap(), None);
         decoder.push(&sync_word());
         let mut bytes = Vec::new();
         send(&mut bytes, &Request::Attach).unwrap();
         decoder.push(&bytes);
-        assert_eq!(decoder.next::<Request>().unwrap(), Some(Item::Sync));
-        assert_eq!(decoder.next::<Request>().unwrap(), Some(Item::Message(Request::Attach)));
+        assert_eq!(decoder.take::<Request>().unwrap(), Some(Item::Sync));
+        assert_eq!(
+            decoder.take::<Request>().unwrap(),
+            Some(Item::Message(Request::Attach))
+        );
     }
 }

@@ -76,11 +76,17 @@ impl Spec {
     /// Makes an empty disk over the root file system.
     pub fn make_disk(&self) -> Result<()> {
         let mut command = self.rig.tool("usr/bin/qemu-img");
-        command.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(self.rig.root_image()).arg(self.disk());
+        command
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg(self.rig.root_image())
+            .arg(self.disk());
         command.stderr(Stdio::piped());
         let child = command.output().context("cannot run qemu-img")?;
         if !child.status.success() {
-            bail!("qemu-img: {}", String::from_utf8_lossy(&child.stderr).trim());
+            bail!(
+                "qemu-img: {}",
+                String::from_utf8_lossy(&child.stderr).trim()
+            );
         }
         Ok(())
     }
@@ -89,7 +95,9 @@ impl Spec {
     fn listen(&self, what: &str) -> Result<OwnedFd> {
         let path = self.socket(what);
         let _ = fs::remove_file(&path);
-        Ok(UnixListener::bind(&path).with_context(|| path.display().to_string())?.into())
+        Ok(UnixListener::bind(&path)
+            .with_context(|| path.display().to_string())?
+            .into())
     }
 
     /// The kernel's own initramfs and the runner behind it.
@@ -108,10 +116,25 @@ impl Spec {
     fn share(&self, tag: &str, directory: &Path, arguments: &[&str]) -> Result<Child> {
         let mut command = self.rig.tool("usr/libexec/virtiofsd");
         let listener = self.listen(tag)?;
-        command.arg("--fd").arg(listener.as_raw_fd().to_string()).arg("--shared-dir").arg(directory).args(arguments);
-        command.args(["--sandbox", "none", "--seccomp", "none", "--log-level", "error"]);
+        command
+            .arg("--fd")
+            .arg(listener.as_raw_fd().to_string())
+            .arg("--shared-dir")
+            .arg(directory)
+            .args(arguments);
+        command.args([
+            "--sandbox",
+            "none",
+            "--seccomp",
+            "none",
+            "--log-level",
+            "error",
+        ]);
         let log = File::create(self.logs.join(format!("{}.virtiofsd.{tag}", self.name())))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         Child::start(command, None, vec![listener], self.outlive).context("cannot run virtiofsd")
     }
 
@@ -120,8 +143,16 @@ impl Spec {
         let accel = Accel::find(&self.rig);
         let shares = vec![
             // Without caching, so that a node sees at once what another has written.
-            self.share("shared", &self.shared, &["--cache", "never", "--allow-mmap"])?,
-            self.share("pmig", self.rig.products(), &["--cache", "auto", "--readonly"])?,
+            self.share(
+                "shared",
+                &self.shared,
+                &["--cache", "never", "--allow-mmap"],
+            )?,
+            self.share(
+                "pmig",
+                self.rig.products(),
+                &["--cache", "auto", "--readonly"],
+            )?,
         ];
         let mut command = self.rig.tool("usr/bin/qemu-system-x86_64");
         for path in self.rig.firmware() {
@@ -131,10 +162,35 @@ impl Spec {
         let mut args = |words: &[&str]| {
             command.args(words);
         };
-        args(&["-name", &format!("{name},process=pmig-{name}"), "-nodefaults", "-no-user-config"]);
-        args(&["-machine", "q35,memory-backend=memory", "-accel", accel.argument(), "-cpu", &self.cpu]);
-        args(&["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib), "-display", "none"]);
-        args(&["-object", &format!("memory-backend-memfd,id=memory,size={}M,share=on", self.memory_mib)]);
+        args(&[
+            "-name",
+            &format!("{name},process=pmig-{name}"),
+            "-nodefaults",
+            "-no-user-config",
+        ]);
+        args(&[
+            "-machine",
+            "q35,memory-backend=memory",
+            "-accel",
+            accel.argument(),
+            "-cpu",
+            &self.cpu,
+        ]);
+        args(&[
+            "-smp",
+            &self.cpus.to_string(),
+            "-m",
+            &format!("{}M", self.memory_mib),
+            "-display",
+            "none",
+        ]);
+        args(&[
+            "-object",
+            &format!(
+                "memory-backend-memfd,id=memory,size={}M,share=on",
+                self.memory_mib
+            ),
+        ]);
         args(&["-kernel", &self.rig.kernel().display().to_string()]);
         args(&["-initrd", &self.initrd()?.display().to_string()]);
         let init = match self.mode {
@@ -153,22 +209,49 @@ impl Spec {
                 self.append
             ),
         ]);
-        args(&["-drive", &format!("if=none,id=disk,file={},format=qcow2,cache=unsafe", self.disk().display())]);
+        args(&[
+            "-drive",
+            &format!(
+                "if=none,id=disk,file={},format=qcow2,cache=unsafe",
+                self.disk().display()
+            ),
+        ]);
         args(&["-device", "virtio-blk-pci,drive=disk"]);
         let tap = network::tap(self.index);
-        args(&["-netdev", &format!("tap,id=net,ifname={tap},script=no,downscript=no,vnet_hdr=on")]);
-        args(&["-device", &format!("virtio-net-pci,netdev=net,mac=52:54:00:70:6d:{number:02x},romfile=")]);
+        args(&[
+            "-netdev",
+            &format!("tap,id=net,ifname={tap},script=no,downscript=no,vnet_hdr=on"),
+        ]);
+        args(&[
+            "-device",
+            &format!("virtio-net-pci,netdev=net,mac=52:54:00:70:6d:{number:02x},romfile="),
+        ]);
         args(&["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
         let mut inherit = Vec::new();
         for (id, port) in [("runner", PORT_HARNESS), ("shell", PORT_SHELL)] {
             let socket = self.listen(id)?;
-            args(&["-chardev", &format!("socket,id={id},fd={},server=on,wait=off", socket.as_raw_fd())]);
+            args(&[
+                "-chardev",
+                &format!(
+                    "socket,id={id},fd={},server=on,wait=off",
+                    socket.as_raw_fd()
+                ),
+            ]);
             inherit.push(socket);
-            args(&["-device", &format!("virtserialport,chardev={id},name={port}")]);
+            args(&[
+                "-device",
+                &format!("virtserialport,chardev={id},name={port}"),
+            ]);
         }
         for tag in ["shared", "pmig"] {
-            args(&["-chardev", &format!("socket,id={tag},path={}", self.socket(tag).display())]);
-            args(&["-device", &format!("vhost-user-fs-pci,chardev={tag},tag={tag}")]);
+            args(&[
+                "-chardev",
+                &format!("socket,id={tag},path={}", self.socket(tag).display()),
+            ]);
+            args(&[
+                "-device",
+                &format!("vhost-user-fs-pci,chardev={tag},tag={tag}"),
+            ]);
         }
         let console = self.listen("console")?;
         args(&[
@@ -182,13 +265,23 @@ impl Spec {
             "chardev:console",
         ]);
         inherit.push(console);
-        let log = File::options().create(true).append(true).open(self.logs.join(format!("{name}.qemu")))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let process =
-            Child::start(command, Some(&self.namespace), inherit, self.outlive).context("cannot run QEMU")?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.logs.join(format!("{name}.qemu")))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let process = Child::start(command, Some(&self.namespace), inherit, self.outlive)
+            .context("cannot run QEMU")?;
         let link = Arc::new(Link::connect(&self.socket("runner"))?);
         watch_console(&self.socket("console"), link.clone())?;
-        Ok(Machine { process, shares, link })
+        Ok(Machine {
+            process,
+            shares,
+            link,
+        })
     }
 }
 
@@ -208,7 +301,9 @@ impl Machine {
 
     /// All processes that belong to it.
     pub fn ids(&self) -> Vec<u32> {
-        std::iter::once(self.process.id()).chain(self.shares.iter().map(Child::id)).collect()
+        std::iter::once(self.process.id())
+            .chain(self.shares.iter().map(Child::id))
+            .collect()
     }
 
     /// Lets it run on when this process ends.
@@ -250,8 +345,20 @@ fn append_to_archive(archive: &mut Vec<u8>, name: &str, content: &[u8]) -> Resul
     for (name, mode, content) in [(name, 0o100_755, content), ("TRAILER!!!", 0, &[])] {
         archive.resize(archive.len().next_multiple_of(4), 0);
         let start = archive.len();
-        write!(archive, "070701{:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}", 1, 0, 0, 1, 0)?;
-        write!(archive, "{:08x}{:08x}{:08x}{:08x}{:08x}", content.len(), 0, 0, 0, 0)?;
+        write!(
+            archive,
+            "070701{:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}",
+            1, 0, 0, 1, 0
+        )?;
+        write!(
+            archive,
+            "{:08x}{:08x}{:08x}{:08x}{:08x}",
+            content.len(),
+            0,
+            0,
+            0,
+            0
+        )?;
         write!(archive, "{:08x}{:08x}", name.len() + 1, 0)?;
         debug_assert_eq!(archive.len() - start, 110);
         archive.extend_from_slice(name.as_bytes());

@@ -40,7 +40,8 @@ impl Rig {
             None => repository()?.join("target/pmig"),
         };
         let existing = |path: PathBuf| {
-            fs::canonicalize(&path).with_context(|| format!("{} is missing: run scripts/setup first", path.display()))
+            fs::canonicalize(&path)
+                .with_context(|| format!("{} is missing: run scripts/setup first", path.display()))
         };
         let tools = existing(cache.join("tools"))?;
         let guest = existing(cache.join("guest"))?;
@@ -51,9 +52,18 @@ impl Rig {
         fs::create_dir_all(&target).with_context(|| target.display().to_string())?;
         let target = existing(target)?;
         if !target.join("guest-runner").exists() {
-            bail!("{} is missing: run scripts/build first", target.join("guest-runner").display());
+            bail!(
+                "{} is missing: run scripts/build first",
+                target.join("guest-runner").display()
+            );
         }
-        Ok(Self { tools, guest, target, cache: existing(cache)?, kernel })
+        Ok(Self {
+            tools,
+            guest,
+            target,
+            cache: existing(cache)?,
+            kernel,
+        })
     }
 
     /// The build products, which guests see as /pmig.
@@ -95,7 +105,10 @@ impl Rig {
     /// machine's files, and its process is one that can be killed by its number.
     pub fn tool(&self, program: &str) -> Command {
         let library = self.tools.join("usr/lib/x86_64-linux-gnu");
-        let mut command = Command::new(self.tools.join("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"));
+        let mut command = Command::new(
+            self.tools
+                .join("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
+        );
         let mut path = OsString::from(&library);
         path.push(":");
         path.push(self.tools.join("usr/lib"));
@@ -107,12 +120,17 @@ impl Rig {
 
     /// Where QEMU finds firmware.
     pub fn firmware(&self) -> [PathBuf; 2] {
-        [self.tools.join("usr/share/qemu"), self.tools.join("usr/share/seabios")]
+        [
+            self.tools.join("usr/share/qemu"),
+            self.tools.join("usr/share/seabios"),
+        ]
     }
 }
 
 fn home() -> Result<PathBuf> {
-    std::env::var_os("HOME").map(PathBuf::from).context("HOME is not set")
+    std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .context("HOME is not set")
 }
 
 /// The repository: from where this is run, the first directory upwards that looks like it.

@@ -56,7 +56,11 @@ pub fn run(socket: &Path) -> Result<i32> {
         let mut buffer = vec![0; CHUNK];
         while let Ok(length) = io::stdin().read(&mut buffer) {
             // End of file is Ctrl-D for the other side.
-            let data = if length == 0 { vec![4] } else { buffer[..length].to_vec() };
+            let data = if length == 0 {
+                vec![4]
+            } else {
+                buffer[..length].to_vec()
+            };
             if link.send(&Request::Stdin { id, data }).is_err() || length == 0 {
                 return;
             }
@@ -69,7 +73,9 @@ pub fn run(socket: &Path) -> Result<i32> {
                 io::stdout().write_all(&data)?;
                 io::stdout().flush()?;
             }
-            Reply::Exited { code, signal, .. } => return Ok(code.or(signal.map(|signal| 128 + signal)).unwrap_or(255)),
+            Reply::Exited { code, signal, .. } => {
+                return Ok(code.or(signal.map(|signal| 128 + signal)).unwrap_or(255))
+            }
             Reply::Failed { message, .. } => bail!("{message}"),
             _ => {}
         }
@@ -77,7 +83,12 @@ pub fn run(socket: &Path) -> Result<i32> {
 }
 
 fn size() -> Option<(u16, u16)> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: TIOCGWINSZ writes a winsize, and `size` is one that lives until it returns.
     let result = unsafe { libc::ioctl(0, libc::TIOCGWINSZ, &raw mut size) };
     (result == 0 && size.ws_row > 0).then_some((size.ws_row, size.ws_col))

@@ -35,27 +35,6 @@ guest_tests_install() {
 	mv "$PMIG_REPO/target/pmig/$2.new" "$PMIG_REPO/target/pmig/$2"
 }
 
-# C sources become static programs without their ending; everything else is copied as it is.
 guest_workloads_build() {
-	local source name dest=$PMIG_REPO/target/pmig/workloads flags
-	mkdir -p "$dest"
-	for source in "$PMIG_REPO"/qemu-tests/workloads/*; do
-		[ -f "$source" ] || continue
-		name=$(basename "$source")
-		case $name in
-		*.h) continue ;;
-		*.c) name=${name%.c} ;;
-		esac
-		[ "$dest/$name" -nt "$source" ] && [ -z "$(find "$PMIG_REPO/qemu-tests/workloads" -name '*.h' -newer "$dest/$name")" ] && continue
-		case $source in
-		*.c)
-			# A source may ask for more: "// cflags: -mavx2"
-			flags=$(sed -nE '1,20s/.*cflags: *([^*]*).*/\1/p' "$source")
-			# shellcheck disable=SC2086 # several words
-			gcc -std=gnu11 -O2 -g -Wall -Wextra -Werror -Wno-format-truncation -static -pthread $flags -o "$dest/$name.new" "$source" -lm
-			;;
-		*) cp "$source" "$dest/$name.new" && chmod +x "$dest/$name.new" ;;
-		esac
-		mv "$dest/$name.new" "$dest/$name"
-	done
+	"$PMIG_REPO/qemu-tests/workloads/build" "$PMIG_REPO/target/pmig/workloads" >&2
 }

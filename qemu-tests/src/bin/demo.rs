@@ -61,7 +61,12 @@ fn main() -> Result<ExitCode> {
         } else {
             ("", "")
         };
-        eprintln!("{}[{:5.1} s]{} {text}", bold.0, begin.elapsed().as_secs_f64(), bold.1);
+        eprintln!(
+            "{}[{:5.1} s]{} {text}",
+            bold.0,
+            begin.elapsed().as_secs_f64(),
+            bold.1
+        );
     };
     say("booting two guests");
     let mut builder = Cluster::builder().guests(2).logs(rig.fresh_logs("demo")?);
@@ -69,10 +74,17 @@ fn main() -> Result<ExitCode> {
         builder = builder.may_outlive();
     }
     let cluster = builder.boot()?;
-    say(&format!("both run {}", cluster.guest(0).run_ok("uname -r")?));
+    say(&format!(
+        "both run {}",
+        cluster.guest(0).run_ok("uname -r")?
+    ));
     if arguments.keep {
         let (directory, processes) = cluster.leave_running();
-        Kept { directory, processes }.save(&state)?;
+        Kept {
+            directory,
+            processes,
+        }
+        .save(&state)?;
         say("both guests go on; a shell on each: scripts/demo --shell 1, scripts/demo --shell 2; to end: scripts/demo --stop");
     }
     Ok(ExitCode::SUCCESS)
@@ -87,7 +99,10 @@ struct Kept {
 impl Kept {
     fn save(&self, state: &PathBuf) -> Result<()> {
         let processes: Vec<String> = self.processes.iter().map(u32::to_string).collect();
-        fs::write(state, format!("{}\n{}\n", self.directory.display(), processes.join(" ")))?;
+        fs::write(
+            state,
+            format!("{}\n{}\n", self.directory.display(), processes.join(" ")),
+        )?;
         Ok(())
     }
 
@@ -95,8 +110,16 @@ impl Kept {
         let text = fs::read_to_string(state).context("no guests have been left running")?;
         let mut lines = text.lines();
         let directory = PathBuf::from(lines.next().context("empty state file")?);
-        let processes = lines.next().unwrap_or("").split(' ').filter_map(|word| word.parse().ok()).collect();
-        Ok(Self { directory, processes })
+        let processes = lines
+            .next()
+            .unwrap_or("")
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        Ok(Self {
+            directory,
+            processes,
+        })
     }
 
     /// Its own processes, not others that have got their numbers since.
@@ -104,7 +127,9 @@ impl Kept {
         self.processes.iter().filter_map(|&process| {
             let line = fs::read(format!("/proc/{process}/cmdline")).ok()?;
             let directory = self.directory.to_str()?;
-            String::from_utf8_lossy(&line).contains(directory).then(|| Pid::from_raw(process.cast_signed()))
+            String::from_utf8_lossy(&line)
+                .contains(directory)
+                .then(|| Pid::from_raw(process.cast_signed()))
         })
     }
 

@@ -68,7 +68,12 @@ impl Running {
     }
 
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         if let Some(terminal) = &self.terminal {
             // SAFETY: the descriptor is open while `terminal` lives, and TIOCSWINSZ only reads a winsize.
             unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
@@ -97,10 +102,20 @@ fn input_stream(stream: &Stream) -> io::Result<Stdio> {
 }
 
 /// Starts a command. It is the leader of a session of its own and inherits nothing but its three streams.
-pub(crate) fn start(id: u32, exec: &Exec, reaper: &Reaper, output: &Arc<Output>) -> io::Result<Running> {
-    let (program, arguments) = exec.argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
+pub(crate) fn start(
+    id: u32,
+    exec: &Exec,
+    reaper: &Reaper,
+    output: &Arc<Output>,
+) -> io::Result<Running> {
+    let (program, arguments) = exec
+        .argv
+        .split_first()
+        .ok_or_else(|| io::Error::other("no program"))?;
     let mut command = Command::new(program);
-    command.args(arguments).envs(exec.env.iter().map(|(name, value)| (name, value)));
+    command
+        .args(arguments)
+        .envs(exec.env.iter().map(|(name, value)| (name, value)));
     command.current_dir(exec.cwd.as_deref().unwrap_or("/"));
     if let Some((user, group)) = exec.user {
         command.uid(user).gid(group);
@@ -122,7 +137,10 @@ pub(crate) fn start(id: u32, exec: &Exec, reaper: &Reaper, output: &Arc<Output>)
     let pid = child.id();
     output.send(&Reply::Started { id, pid });
     let over = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
-    let input = child.stdin.take().map(|pipe| feed(File::from(OwnedFd::from(pipe))));
+    let input = child
+        .stdin
+        .take()
+        .map(|pipe| feed(File::from(OwnedFd::from(pipe))));
     let readers: Vec<JoinHandle<()>> = [
         child.stdout.take().map(|pipe| (OwnedFd::from(pipe), false)),
         child.stderr.take().map(|pipe| (OwnedFd::from(pipe), true)),
@@ -136,14 +154,26 @@ pub(crate) fn start(id: u32, exec: &Exec, reaper: &Reaper, output: &Arc<Output>)
     })
     .collect();
     finish(id, ended, over, readers, output.clone());
-    Ok(Running { pid, input, terminal: None })
+    Ok(Running {
+        pid,
+        input,
+        terminal: None,
+    })
 }
 
-fn start_on_terminal(id: u32, mut command: Command, reaper: &Reaper, output: &Arc<Output>) -> io::Result<Running> {
+fn start_on_terminal(
+    id: u32,
+    mut command: Command,
+    reaper: &Reaper,
+    output: &Arc<Output>,
+) -> io::Result<Running> {
     let OpenptyResult { master, slave } = openpty(None, None)?;
     fcntl(&master, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     fcntl(&slave, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+    command
+        .stdin(slave.try_clone()?)
+        .stdout(slave.try_clone()?)
+        .stderr(slave);
     // SAFETY: both calls are async-signal-safe and touch no memory of this process; stdin is the terminal by then.
     unsafe {
         command.pre_exec(|| {
@@ -168,7 +198,11 @@ fn start_on_terminal(id: u32, mut command: Command, reaper: &Reaper, output: &Ar
         thread::spawn(move || forward(id, false, master, &over, &output))
     };
     finish(id, ended, over, vec![reader], output.clone());
-    Ok(Running { pid, input: Some(input), terminal: Some(terminal) })
+    Ok(Running {
+        pid,
+        input: Some(input),
+        terminal: Some(terminal),
+    })
 }
 
 /// Writes what comes through the channel until it closes or nobody reads any more.
@@ -192,8 +226,10 @@ fn forward(id: u32, error: bool, pipe: OwnedFd, over: &EventFd, output: &Output)
     let mut draining = false;
     loop {
         if !draining {
-            let mut descriptors =
-                [PollFd::new(pipe.as_fd(), PollFlags::POLLIN), PollFd::new(over.as_fd(), PollFlags::POLLIN)];
+            let mut descriptors = [
+                PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
+                PollFd::new(over.as_fd(), PollFlags::POLLIN),
+            ];
             if poll(&mut descriptors, PollTimeout::NONE).is_err() {
                 continue;
             }
@@ -205,7 +241,11 @@ fn forward(id: u32, error: bool, pipe: OwnedFd, over: &EventFd, output: &Output)
         }
         match pipe.read(&mut buffer) {
             Ok(0) => break,
-            Ok(length) => output.send(&Reply::Output { id, error, data: buffer[..length].to_vec() }),
+            Ok(length) => output.send(&Reply::Output {
+                id,
+                error,
+                data: buffer[..length].to_vec(),
+            }),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Empty; or, for a terminal, closed.
             Err(_) => break,
@@ -214,7 +254,13 @@ fn forward(id: u32, error: bool, pipe: OwnedFd, over: &EventFd, output: &Output)
 }
 
 /// Reports the end of a command once its output has been sent.
-fn finish(id: u32, ended: Receiver<Ended>, over: Arc<EventFd>, readers: Vec<JoinHandle<()>>, output: Arc<Output>) {
+fn finish(
+    id: u32,
+    ended: Receiver<Ended>,
+    over: Arc<EventFd>,
+    readers: Vec<JoinHandle<()>>,
+    output: Arc<Output>,
+) {
     thread::spawn(move || {
         let ended = ended.recv();
         let _ = over.write(1);

@@ -40,7 +40,13 @@ pub(crate) fn mount_everything() {
     let strict = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let temporary = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount_one("sysfs", "/sys", "sysfs", strict, "");
-    mount_one("devpts", "/dev/pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "mode=620,ptmxmode=666,gid=5");
+    mount_one(
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+        "mode=620,ptmxmode=666,gid=5",
+    );
     mount_one("tmpfs", "/dev/shm", "tmpfs", temporary, "mode=1777");
     mount_one("mqueue", "/dev/mqueue", "mqueue", strict, "");
     mount_one("hugetlbfs", "/dev/hugepages", "hugetlbfs", temporary, "");
@@ -66,14 +72,20 @@ pub(crate) fn mount_everything() {
 /// Network, name and shared directories.
 pub(crate) fn prepare(is_init: bool) {
     // The kernel gives init an empty environment; a shell without PATH finds nothing.
-    std::env::set_var("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    std::env::set_var(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
     std::env::set_var("HOME", "/root");
     std::env::set_var("LANG", "C.UTF-8");
     std::env::set_var("USER", "root");
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let option = |name: &str| {
-        line.split_whitespace().filter_map(|word| word.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+        line.split_whitespace()
+            .filter_map(|word| word.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     };
     if is_init {
         if let Some(name) = option("systemd.hostname") {
@@ -91,18 +103,25 @@ pub(crate) fn prepare(is_init: bool) {
         }
     }
     if let Some(address) = option("pmig.address") {
-        let batch = format!("link set lo up\naddress replace {address} dev eth0\nlink set eth0 up\n");
+        let batch =
+            format!("link set lo up\naddress replace {address} dev eth0\nlink set eth0 up\n");
         if let Err(error) = ip(&batch) {
             complain(&format!("cannot set up the network: {error}"));
         }
     }
-    for (tag, target, flags) in [("shared", "/shared", MsFlags::empty()), ("pmig", "/pmig", MsFlags::MS_RDONLY)] {
+    for (tag, target, flags) in [
+        ("shared", "/shared", MsFlags::empty()),
+        ("pmig", "/pmig", MsFlags::MS_RDONLY),
+    ] {
         mount_one(tag, target, "virtiofs", flags, "");
     }
 }
 
 fn ip(batch: &str) -> std::io::Result<()> {
-    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?;
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(batch.as_bytes())?;
     }

@@ -65,8 +65,15 @@ pub(crate) fn serve(path: &Path, is_init: bool, reaper: &Reaper) {
         Ok(port) => port,
         Err(error) => return complain(&format!("cannot open {}: {error}", path.display())),
     };
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-    let hello = Reply::Hello { version: protocol::VERSION, boot_id, init: is_init };
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    let hello = Reply::Hello {
+        version: protocol::VERSION,
+        boot_id,
+        init: is_init,
+    };
     loop {
         let output = match port.try_clone() {
             Ok(port) => Arc::new(Output(Mutex::new(port))),
@@ -93,7 +100,7 @@ fn converse(mut port: &File, output: &Arc<Output>, reaper: &Reaper) -> io::Resul
             return Ok(());
         }
         decoder.push(&buffer[..length]);
-        while let Some(item) = decoder.next::<Request>()? {
+        while let Some(item) = decoder.take::<Request>()? {
             match item {
                 Item::Sync => commands.clear(),
                 Item::Message(request) => answer(request, output, reaper, &mut commands),
@@ -102,7 +109,12 @@ fn converse(mut port: &File, output: &Arc<Output>, reaper: &Reaper) -> io::Resul
     }
 }
 
-fn answer(request: Request, output: &Arc<Output>, reaper: &Reaper, commands: &mut HashMap<u32, exec::Running>) {
+fn answer(
+    request: Request,
+    output: &Arc<Output>,
+    reaper: &Reaper,
+    commands: &mut HashMap<u32, exec::Running>,
+) {
     match request {
         Request::Attach => {}
         Request::Exec { id, exec } => match exec::start(id, &exec, reaper, output) {
@@ -111,7 +123,10 @@ fn answer(request: Request, output: &Arc<Output>, reaper: &Reaper, commands: &mu
             }
             Err(error) => {
                 let program = exec.argv.first().map_or("", String::as_str);
-                output.send(&Reply::Failed { id, message: format!("{program}: {error}") });
+                output.send(&Reply::Failed {
+                    id,
+                    message: format!("{program}: {error}"),
+                });
             }
         },
         Request::Stdin { id, data } => {
@@ -129,7 +144,13 @@ fn answer(request: Request, output: &Arc<Output>, reaper: &Reaper, commands: &mu
                 command.resize(rows, columns);
             }
         }
-        Request::Write { id, path, mode, append, data } => {
+        Request::Write {
+            id,
+            path,
+            mode,
+            append,
+            data,
+        } => {
             output.send(&done(id, &path, write(&path, mode, append, &data)));
         }
         Request::Read { id, path } => {
@@ -139,11 +160,20 @@ fn answer(request: Request, output: &Arc<Output>, reaper: &Reaper, commands: &mu
         Request::Kmsg { id, since } => match kmsg(since) {
             Ok(records) => {
                 for records in records.chunks(64) {
-                    output.send(&Reply::Kmsg { id, records: records.to_vec() });
+                    output.send(&Reply::Kmsg {
+                        id,
+                        records: records.to_vec(),
+                    });
                 }
-                output.send(&Reply::Kmsg { id, records: Vec::new() });
+                output.send(&Reply::Kmsg {
+                    id,
+                    records: Vec::new(),
+                });
             }
-            Err(error) => output.send(&Reply::Failed { id, message: format!("/dev/kmsg: {error}") }),
+            Err(error) => output.send(&Reply::Failed {
+                id,
+                message: format!("/dev/kmsg: {error}"),
+            }),
         },
         Request::Sync { id } => {
             let output = output.clone();
@@ -162,7 +192,10 @@ fn answer(request: Request, output: &Arc<Output>, reaper: &Reaper, commands: &mu
 fn done(id: u32, path: &str, result: io::Result<()>) -> Reply {
     match result {
         Ok(()) => Reply::Done { id },
-        Err(error) => Reply::Failed { id, message: format!("{path}: {error}") },
+        Err(error) => Reply::Failed {
+            id,
+            message: format!("{path}: {error}"),
+        },
     }
 }
 
@@ -185,13 +218,20 @@ fn read(id: u32, path: &str, output: &Output) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
-        output.send(&Reply::Output { id, error: false, data: buffer[..length].to_vec() });
+        output.send(&Reply::Output {
+            id,
+            error: false,
+            data: buffer[..length].to_vec(),
+        });
     }
 }
 
 /// Everything that is in the kernel log from record `since` on.
 fn kmsg(since: u64) -> io::Result<Vec<KmsgRecord>> {
-    let mut log = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+    let mut log = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/kmsg")?;
     let mut records = Vec::new();
     let mut buffer = vec![0; 8192];
     loop {
@@ -204,13 +244,25 @@ fn kmsg(since: u64) -> io::Result<Vec<KmsgRecord>> {
         };
         let record = String::from_utf8_lossy(&buffer[..length]);
         // priority,sequence,microseconds,flags[,…];text, then indented lines of a dictionary.
-        let Some((head, text)) = record.split_once(';') else { continue };
+        let Some((head, text)) = record.split_once(';') else {
+            continue;
+        };
         let mut fields = head.split(',');
-        let mut number = || fields.next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        let mut number = || {
+            fields
+                .next()
+                .and_then(|field| field.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         let (priority, sequence, microseconds) = (number(), number(), number());
         if sequence >= since {
             let text = text.lines().next().unwrap_or("").to_owned();
-            records.push(KmsgRecord { sequence, priority: (priority & 7) as u8, microseconds, text });
+            records.push(KmsgRecord {
+                sequence,
+                priority: (priority & 7) as u8,
+                microseconds,
+                text,
+            });
         }
     }
 }

@@ -68,8 +68,10 @@ impl Reaper {
                 Err(Errno::ECHILD) => {
                     // Nobody can appear but through `spawn`: an orphan is handed over before its parent is reaped.
                     let mut table = self.table();
-                    if waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG)
-                        == Err(Errno::ECHILD)
+                    if waitid(
+                        Id::All,
+                        WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG,
+                    ) == Err(Errno::ECHILD)
                     {
                         table.clear();
                         drop(self.started.wait(table));
