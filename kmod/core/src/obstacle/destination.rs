@@ -66,7 +66,7 @@ obstacles! {
         "lower vm.mmap_min_addr there (sysctl)";
 
     // Files on the destination.
-    FILE_MISSING, Refusal, Destination, "F1", "file-missing",
+    FILE_MISSING, Refusal, Destination, "F2", "file-missing",
         "{object} does not exist on the destination",
         "keep the file on a file system that both hosts mount, or copy it there";
     FILE_DIFFERS, Refusal, Destination, "F1", "file-differs",
@@ -88,5 +88,8 @@ obstacles! {
     // Between offer and commit.
     REFUSED_BY_PEER, Refusal, Destination, "O14", "refused-by-destination",
         "the destination refuses for a reason that this pmigctl does not know: {object}",
+        "install the same version of pmig on both";
+    NOTED_BY_PEER, Note, Destination, "O14", "noted-by-destination",
+        "the destination notes something that this pmigctl does not know: {object}",
         "install the same version of pmig on both";
 }
