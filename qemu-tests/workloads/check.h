@@ -170,7 +170,7 @@ __attribute__((unused)) static void check_paths(const char *log)
  */
 __attribute__((unused)) static void check_begin(int argc, char **argv, const char *name)
 {
-	int null, ready[2];
+	int null, beat, ready[2];
 	pid_t child;
 
 	check.name = name;
@@ -183,7 +183,13 @@ __attribute__((unused)) static void check_begin(int argc, char **argv, const cha
 	check_paths(argv[1]);
 	check.log_fd = open(check.log, O_WRONLY | O_APPEND | O_CREAT, 0666);
 	null = open("/dev/null", O_RDONLY);
-	if (check.log_fd < 0 || null < 0) {
+	/* Whoever the program becomes may write its heartbeat. Nothing of an earlier run counts. */
+	beat = open(check.beat, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+	if (beat >= 0)
+		fchmod(beat, 0666);
+	close(beat);
+	unlink(check.finish);
+	if (check.log_fd < 0 || null < 0 || beat < 0) {
 		perror(check.log);
 		exit(2);
 	}
