@@ -20,7 +20,7 @@ static void make(int ends[2], int flags)
 
 static size_t fill(int fd, uint64_t seed, size_t most)
 {
-	uint64_t words[509]; /* not a divisor of anything */
+	uint64_t words[512];
 	size_t done = 0;
 
 	while (done < most) {
