@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! pmig: live process migration.
+//!
+//! [`channel`] is the door: every request comes through it. [`session`] owns what [`freeze`] parks. [`capture`] describes
+//! a process, [`restore`] and [`stream`] turn a vessel into one. [`kx`] holds the wrappers that need `unsafe`.
 
 use kernel::prelude::*;
-use pmig_wire::cred::Credentials;
-use zerocopy::FromZeros;
 
+mod capture;
+mod channel;
+mod freeze;
+mod kx;
+mod release;
+mod restore;
+mod session;
+mod stream;
 mod sys;
 
 module! {
@@ -16,17 +25,28 @@ module! {
     license: "GPL",
 }
 
-struct Pmig;
+#[pin_data(PinnedDrop)]
+struct Pmig {
+    #[pin]
+    registration: kx::netlink::Registration,
+}
 
-impl kernel::Module for Pmig {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        let mut credentials = Credentials::new_zeroed();
-        credentials.permitted.set(1 << 21);
-        pr_info!(
-            "loaded: {} bytes, {}\n",
-            size_of::<sys::user_regset>(),
-            pmig_core::has_capability(credentials.permitted.get(), 21)
-        );
-        Ok(Pmig)
+impl kernel::InPlaceModule for Pmig {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _: {
+                release::check()?;
+                kx::table::init();
+            },
+            registration <- kx::netlink::Registration::new::<channel::Channel>(module),
+        })
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Pmig {
+    fn drop(self: Pin<&mut Self>) {
+        // No session and no parked task is left: each held the module. One may still be leaving the callback.
+        kx::park::drain();
     }
 }

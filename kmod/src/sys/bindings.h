@@ -4,9 +4,7 @@
  * bindgen_parameters beside this file.
  */
 
-#include <linux/filelock.h>
 #include <linux/fs_struct.h>
-#include <linux/pipe_fs_i.h>
 #include <linux/regset.h>
 #include <linux/user_namespace.h>
 #include <net/genetlink.h>

@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /* See helpers.h. */
 
+#include <linux/completion.h>
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/filelock.h>
+#include <linux/fs_struct.h>
 #include <linux/highmem.h>
 #include <linux/hrtimer.h>
 #include <linux/kdev_t.h>
 #include <linux/module.h>
+#include <linux/cgroup.h>
+#include <linux/cred.h>
+#include <linux/ipc_namespace.h>
+#include <linux/nsproxy.h>
+#include <linux/pid_namespace.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/time_namespace.h>
+#include <linux/utsname.h>
+#include <net/net_namespace.h>
 #include <linux/rseq.h>
 #include <linux/sched/coredump.h>
 #include <linux/sched/exec_state.h>
@@ -69,7 +80,10 @@ bool pmig_task_is_tracer(struct task_struct *task)
 
 bool pmig_task_may_amx(struct task_struct *task)
 {
-	return READ_ONCE(x86_task_fpu(task->group_leader)->perm.__state_perm) & XFEATURE_MASK_XTILE_DATA;
+	/* What x86_task_fpu() returns, which is not exported in a kernel with CONFIG_X86_DEBUG_FPU. */
+	struct fpu *fpu = (struct fpu *)(task->group_leader + 1);
+
+	return READ_ONCE(fpu->perm.__state_perm) & XFEATURE_MASK_XTILE_DATA;
 }
 
 bool pmig_restore_sigmask(struct task_struct *task)
@@ -115,6 +129,16 @@ void pmig_set_sigpending(void)
 void pmig_rseq_force_update(void)
 {
 	rseq_force_update();
+}
+
+void pmig_reinit_completion(struct completion *completion)
+{
+	reinit_completion(completion);
+}
+
+void pmig_cond_resched(void)
+{
+	cond_resched();
 }
 
 void pmig_module_get(void)
@@ -191,11 +215,6 @@ bool pmig_d_unlinked(struct dentry *dentry)
 	return d_unlinked(dentry);
 }
 
-struct inode *pmig_file_inode(struct file *file)
-{
-	return file_inode(file);
-}
-
 u64 pmig_encode_dev(dev_t device)
 {
 	return new_encode_dev(device);
@@ -256,4 +275,235 @@ unsigned int pmig_task_dumpable(struct task_struct *task)
 		dumpable = READ_ONCE(state->dumpable);
 	rcu_read_unlock();
 	return dumpable;
+}
+
+bool pmig_mm_has_aio(struct mm_struct *mm)
+{
+	return rcu_access_pointer(mm->ioctx_table);
+}
+
+int pmig_mm_membarrier(struct mm_struct *mm)
+{
+	return atomic_read(&mm->membarrier_state);
+}
+
+bool pmig_file_has_owner(struct file *file)
+{
+	struct fown_struct *owner = file_f_owner(file);
+
+	return owner && owner->pid;
+}
+
+void *pmig_file_pipe(struct file *file)
+{
+	return S_ISFIFO(file_inode(file)->i_mode) ? file->private_data : NULL;
+}
+
+bool pmig_close_on_exec(struct task_struct *task, unsigned int fd)
+{
+	struct files_struct *files;
+	bool result = false;
+
+	task_lock(task);
+	files = task->files;
+	if (files) {
+		spin_lock(&files->file_lock);
+		if (fd < files_fdtable(files)->max_fds)
+			result = close_on_exec(fd, files);
+		spin_unlock(&files->file_lock);
+	}
+	task_unlock(task);
+	return result;
+}
+
+bool pmig_task_working_directory(struct task_struct *task, struct path *path)
+{
+	bool found;
+
+	task_lock(task);
+	found = task->fs;
+	if (found)
+		get_fs_pwd(task->fs, path);
+	task_unlock(task);
+	return found;
+}
+
+bool pmig_task_root(struct task_struct *task, struct path *path)
+{
+	bool found;
+
+	task_lock(task);
+	found = task->fs;
+	if (found)
+		get_fs_root(task->fs, path);
+	task_unlock(task);
+	return found;
+}
+
+int pmig_task_umask(struct task_struct *task)
+{
+	int umask;
+
+	task_lock(task);
+	umask = task->fs ? task->fs->umask : 0;
+	task_unlock(task);
+	return umask;
+}
+
+void pmig_consume_skb(struct sk_buff *skb)
+{
+	consume_skb(skb);
+}
+
+void pmig_list_move_tail(struct list_head *entry, struct list_head *head)
+{
+	list_move_tail(entry, head);
+}
+
+void pmig_genlmsg_cancel(struct sk_buff *skb, void *header)
+{
+	genlmsg_cancel(skb, header);
+}
+
+u32 pmig_task_namespace(struct task_struct *task, enum pmig_namespace which)
+{
+	struct ns_common *ns = NULL;
+	struct pid_namespace *active;
+	struct nsproxy *proxy;
+	u32 inum = 0;
+
+	rcu_read_lock();
+	task_lock(task);
+	proxy = task->nsproxy;
+	active = task_active_pid_ns(task);
+	if (which == PMIG_NS_USER)
+		ns = &__task_cred(task)->user_ns->ns;
+	else if (which == PMIG_NS_PID)
+		ns = active ? &active->ns : NULL;
+	else if (proxy) {
+		switch (which) {
+		case PMIG_NS_MNT:
+			/* ns is the first member of the structure, which is private to fs/mount.h. */
+			ns = (struct ns_common *)proxy->mnt_ns;
+			break;
+		case PMIG_NS_UTS:
+			ns = &proxy->uts_ns->ns;
+			break;
+		case PMIG_NS_IPC:
+			ns = &proxy->ipc_ns->ns;
+			break;
+		case PMIG_NS_NET:
+			ns = &proxy->net_ns->ns;
+			break;
+		case PMIG_NS_PID_CHILDREN:
+			ns = &proxy->pid_ns_for_children->ns;
+			break;
+		case PMIG_NS_CGROUP:
+			ns = &proxy->cgroup_ns->ns;
+			break;
+		case PMIG_NS_TIME:
+			ns = &proxy->time_ns->ns;
+			break;
+		case PMIG_NS_TIME_CHILDREN:
+			ns = &proxy->time_ns_for_children->ns;
+			break;
+		default:
+			break;
+		}
+	}
+	if (ns)
+		inum = ns->inum;
+	task_unlock(task);
+	rcu_read_unlock();
+	return inum;
+}
+
+s64 pmig_task_monotonic_offset(struct task_struct *task)
+{
+	s64 offset = 0;
+
+	task_lock(task);
+	if (task->nsproxy)
+		offset = timespec64_to_ns(&task->nsproxy->time_ns->offsets.monotonic);
+	task_unlock(task);
+	return offset;
+}
+
+s64 pmig_task_boottime_offset(struct task_struct *task)
+{
+	s64 offset = 0;
+
+	task_lock(task);
+	if (task->nsproxy)
+		offset = timespec64_to_ns(&task->nsproxy->time_ns->offsets.boottime);
+	task_unlock(task);
+	return offset;
+}
+
+bool pmig_task_has_perf_events(struct task_struct *task)
+{
+	return READ_ONCE(task->perf_event_ctxp) || !list_empty_careful(&task->perf_event_list);
+}
+
+bool pmig_task_has_ioports(struct task_struct *task)
+{
+	return task->thread.io_bitmap || task->thread.iopl_emul;
+}
+
+bool pmig_task_has_breakpoints(struct task_struct *task)
+{
+	return memchr_inv(task->thread.ptrace_bps, 0, sizeof(task->thread.ptrace_bps));
+}
+
+bool pmig_task_has_shadow_stack(struct task_struct *task)
+{
+	return task->thread.features;
+}
+
+bool pmig_task_has_tls_segments(struct task_struct *task)
+{
+	return memchr_inv(task->thread.tls_array, 0, sizeof(task->thread.tls_array));
+}
+
+bool pmig_task_dispatches_syscalls(struct task_struct *task)
+{
+	return test_task_syscall_work(task, SYSCALL_USER_DISPATCH);
+}
+
+u8 pmig_rseq_version(struct task_struct *task)
+{
+	return task->rseq.event.has_rseq;
+}
+
+void pmig_set_rseq(struct task_struct *task, unsigned long start, u32 length, u32 signature, u8 version)
+{
+	task->rseq.usrptr = (struct rseq __user *)start;
+	task->rseq.len = length;
+	task->rseq.sig = signature;
+	task->rseq.event.has_rseq = version;
+}
+
+s64 pmig_ktime_get_boottime(void)
+{
+	return ktime_get_boottime();
+}
+
+s64 pmig_ktime_get_real(void)
+{
+	return ktime_get_real();
+}
+
+const char *pmig_release(void)
+{
+	return init_utsname()->release;
+}
+
+unsigned int pmig_pipe_files(void *pipe)
+{
+	return READ_ONCE(((struct pipe_inode_info *)pipe)->files);
+}
+
+unsigned int pmig_pipe_slots(void *pipe)
+{
+	return READ_ONCE(((struct pipe_inode_info *)pipe)->max_usage);
 }

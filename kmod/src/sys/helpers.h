@@ -13,8 +13,24 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <net/genetlink.h>
+#include <generated/utsrelease.h>
+
+#define PMIG_UTS_RELEASE UTS_RELEASE
 
 /* Kernel constants that are no plain literals, so that bindgen evaluates them. */
+enum pmig_namespace {
+	PMIG_NS_MNT,
+	PMIG_NS_UTS,
+	PMIG_NS_IPC,
+	PMIG_NS_NET,
+	PMIG_NS_PID,
+	PMIG_NS_PID_CHILDREN,
+	PMIG_NS_USER,
+	PMIG_NS_CGROUP,
+	PMIG_NS_TIME,
+	PMIG_NS_TIME_CHILDREN,
+};
+
 enum pmig_vm {
 	PMIG_VM_READ = VM_READ,
 	PMIG_VM_WRITE = VM_WRITE,
@@ -65,6 +81,15 @@ bool pmig_task_has_children(struct task_struct *task);
 bool pmig_task_is_tracer(struct task_struct *task);
 bool pmig_task_may_amx(struct task_struct *task);
 unsigned int pmig_task_dumpable(struct task_struct *task);
+u32 pmig_task_namespace(struct task_struct *task, enum pmig_namespace which);
+s64 pmig_task_monotonic_offset(struct task_struct *task);
+s64 pmig_task_boottime_offset(struct task_struct *task);
+bool pmig_task_has_perf_events(struct task_struct *task);
+bool pmig_task_has_ioports(struct task_struct *task);
+bool pmig_task_has_breakpoints(struct task_struct *task);
+bool pmig_task_has_shadow_stack(struct task_struct *task);
+bool pmig_task_has_tls_segments(struct task_struct *task);
+bool pmig_task_dispatches_syscalls(struct task_struct *task);
 bool pmig_restore_sigmask(struct task_struct *task);
 void pmig_set_restore_sigmask(struct task_struct *task, bool on);
 void pmig_task_lock(struct task_struct *task);
@@ -74,6 +99,13 @@ void pmig_unlock_siglock(struct task_struct *task);
 void pmig_set_notify_signal(void);
 void pmig_set_sigpending(void);
 void pmig_rseq_force_update(void);
+u8 pmig_rseq_version(struct task_struct *task);
+void pmig_set_rseq(struct task_struct *task, unsigned long start, u32 length, u32 signature, u8 version);
+void pmig_reinit_completion(struct completion *completion);
+void pmig_cond_resched(void);
+s64 pmig_ktime_get_boottime(void);
+s64 pmig_ktime_get_real(void);
+const char *pmig_release(void);
 void pmig_module_get(void);
 void pmig_module_put(void);
 bool pmig_timer_active(const struct hrtimer *timer);
@@ -83,6 +115,8 @@ struct file *pmig_mm_exe_file(struct mm_struct *mm);
 bool pmig_mm_has_ldt(struct mm_struct *mm);
 unsigned long pmig_mm_vdso(struct mm_struct *mm);
 unsigned int pmig_mm_pkeys(struct mm_struct *mm);
+bool pmig_mm_has_aio(struct mm_struct *mm);
+int pmig_mm_membarrier(struct mm_struct *mm);
 
 void pmig_put_page(struct page *page);
 bool pmig_page_is_anonymous(struct page *page);
@@ -90,14 +124,24 @@ bool pmig_page_is_zero(struct page *page);
 
 unsigned long pmig_file_count(struct file *file);
 bool pmig_d_unlinked(struct dentry *dentry);
-struct inode *pmig_file_inode(struct file *file);
 u64 pmig_encode_dev(dev_t device);
+bool pmig_file_has_owner(struct file *file);
+void *pmig_file_pipe(struct file *file);
+unsigned int pmig_pipe_files(void *pipe);
+unsigned int pmig_pipe_slots(void *pipe);
+bool pmig_close_on_exec(struct task_struct *task, unsigned int fd);
+bool pmig_task_working_directory(struct task_struct *task, struct path *path);
+bool pmig_task_root(struct task_struct *task, struct path *path);
+int pmig_task_umask(struct task_struct *task);
 bool pmig_file_has_locks(struct file *file, struct files_struct *files);
 
 struct sk_buff *pmig_genlmsg_new(size_t payload);
+void pmig_list_move_tail(struct list_head *entry, struct list_head *head);
+void pmig_genlmsg_cancel(struct sk_buff *skb, void *header);
 void pmig_genlmsg_end(struct sk_buff *skb, void *header);
 int pmig_genlmsg_reply(struct sk_buff *skb, struct genl_info *info);
 const struct genl_info *pmig_genl_info_dump(struct netlink_callback *cb);
 int pmig_skb_tailroom(const struct sk_buff *skb);
+void pmig_consume_skb(struct sk_buff *skb);
 
 #endif

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The address space: boundaries, auxiliary vector, mappings.
+
+use super::files::Files;
+use super::Records;
+use crate::kx::mm::Mm;
+use kernel::prelude::*;
+use pmig_wire::mm::vma;
+use pmig_wire::mm::Memory;
+use pmig_wire::mm::Vma;
+use pmig_wire::mm::LOCK_FUTURE;
+use pmig_wire::mm::LOCK_ON_FAULT;
+use zerocopy::little_endian::U32;
+use zerocopy::little_endian::U64;
+
+/// Describes the address space. The files that it maps are added to `files`.
+pub(super) fn capture(records: &mut Records, mm: &Mm, files: &mut Files) -> Result {
+    let mappings = mm.mappings()?;
+    let bounds = mm.boundaries();
+    let is_special = |flags: u64| flags & vma::SPECIAL != 0;
+    let first = mappings.iter().find(|mapping| is_special(mapping.flags));
+    let last = mappings.iter().rev().find(|mapping| is_special(mapping.flags));
+    let mut lock_flags = 0;
+    if bounds.locks_future {
+        lock_flags |= LOCK_FUTURE;
+    }
+    if bounds.locks_on_fault {
+        lock_flags |= LOCK_ON_FAULT;
+    }
+    let memory = Memory {
+        start_code: U64::new(bounds.start_code),
+        end_code: U64::new(bounds.end_code),
+        start_data: U64::new(bounds.start_data),
+        end_data: U64::new(bounds.end_data),
+        start_brk: U64::new(bounds.start_brk),
+        brk: U64::new(bounds.brk),
+        start_stack: U64::new(bounds.start_stack),
+        arg_start: U64::new(bounds.arg_start),
+        arg_end: U64::new(bounds.arg_end),
+        env_start: U64::new(bounds.env_start),
+        env_end: U64::new(bounds.env_end),
+        vvar_start: U64::new(first.map_or(0, |mapping| mapping.start)),
+        vdso_start: U64::new(if first.is_some() { bounds.vdso } else { 0 }),
+        vdso_end: U64::new(last.map_or(0, |mapping| mapping.end)),
+        lock_flags: U32::new(lock_flags),
+        reserved: U32::new(0),
+    };
+    records.add_with_tail(&memory, &mm.auxv()?)?;
+    let mut vmas: KVVec<Vma> = KVVec::with_capacity(mappings.len(), GFP_KERNEL)?;
+    for mapping in mappings {
+        let (file, extra) = match mapping.file {
+            Some(file) => files.mapped(file)?,
+            None => (0, 0),
+        };
+        let record = Vma {
+            start: U64::new(mapping.start),
+            end: U64::new(mapping.end),
+            offset: U64::new(mapping.offset),
+            flags: U64::new(mapping.flags | extra),
+            file: U32::new(file),
+            reserved: U32::new(0),
+        };
+        vmas.push(record, GFP_KERNEL)?;
+    }
+    // Who else holds shared memory can be said when all of its mappings have been counted.
+    for mut record in vmas {
+        let flags = record.flags.get();
+        if flags & vma::SHARED_ANONYMOUS != 0 && files.has_outsiders(record.file.get()) {
+            record.flags.set(flags | vma::OUTSIDERS);
+        }
+        records.add(&record)?;
+    }
+    Ok(())
+}

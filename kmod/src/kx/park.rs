@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Parking a task: it stops at the point where it would go back to user mode, and waits there.
+//!
+//! A [`Park`] is queued on a task with `task_work_add(TWA_SIGNAL)` (kernel/task_work.c). The task runs the callback at
+//! the top of `get_signal()`, before a signal is dequeued, with its complete user frame saved. Nothing of this is visible
+//! to the program or its parent: no signal is sent and no job-control state changes.
+//!
+//! # Who owns a park
+//!
+//! The session holds one reference, the queued work another. `task_work_cancel` is not exported, so a work that was queued
+//! stays queued until the task runs it; [`Park::release`] before that makes the callback return at once. The work's
+//! reference, and the reference to the module that goes with it, are dropped by the callback. The callback's last
+//! instructions run after that: [`drain`] waits for them before the module goes away.
+
+use crate::kx::mm;
+use crate::kx::task::Task;
+use crate::sys;
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+use kernel::bindings;
+use kernel::ffi::c_int;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::time::msecs_to_jiffies;
+use kernel::time::Msecs;
+use kernel::types::Opaque;
+
+/// How far a park is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum ParkState {
+    /// The task has not come to the callback yet.
+    Queued = 0,
+    /// The task waits in the callback, or is about to.
+    Parked = 1,
+    /// The task has left the callback and runs.
+    Released = 2,
+    /// The task was killed or exits.
+    Dead = 3,
+}
+
+/// What a parked task is told to do.
+#[repr(u32)]
+enum Command {
+    None = 0,
+    Release = 1,
+    UnmapStub = 2,
+}
+
+/// A completion of C. That of the `kernel` crate has no killable wait.
+fn new_completion() -> impl PinInit<Opaque<bindings::completion>> {
+    Opaque::ffi_init(|slot: *mut bindings::completion| {
+        // SAFETY: `slot` is valid for writes and stays where it is, as `ffi_init` guarantees.
+        unsafe { bindings::init_completion(slot) };
+    })
+}
+
+/// One task that is or will be parked.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct Park {
+    work: UnsafeCell<bindings::callback_head>,
+    task: Task,
+    state: AtomicU32,
+    command: AtomicU32,
+    /// The task becomes another process when it is released.
+    restored: AtomicBool,
+    stub_start: AtomicU64,
+    stub_end: AtomicU64,
+    #[pin]
+    wake: Opaque<bindings::completion>,
+    #[pin]
+    arrived: Opaque<bindings::completion>,
+}
+
+// SAFETY: `work` belongs to the kernel from `queue` until the callback runs and is touched by nobody else; completions
+// are made to be shared; the rest is `Sync` by itself.
+unsafe impl Sync for Park {}
+// SAFETY: Nothing in a park is bound to the task that made it.
+unsafe impl Send for Park {}
+
+impl Park {
+    /// Queues a park on `task`.
+    ///
+    /// Fails with `ESRCH` if the task is exiting.
+    pub(crate) fn queue(task: Task) -> Result<Arc<Self>> {
+        let park = Arc::pin_init(
+            try_pin_init!(Self {
+                work: UnsafeCell::new(bindings::callback_head {
+                    next: core::ptr::null_mut(),
+                    func: Some(park_callback),
+                }),
+                task,
+                state: AtomicU32::new(ParkState::Queued as u32),
+                command: AtomicU32::new(Command::None as u32),
+                restored: AtomicBool::new(false),
+                stub_start: AtomicU64::new(0),
+                stub_end: AtomicU64::new(0),
+                wake <- new_completion(),
+                arrived <- new_completion(),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The module is running this code, so it has a reference to add to.
+        unsafe { sys::pmig_module_get() };
+        let work = park.work.get();
+        let queued = Arc::into_raw(park.clone());
+        // SAFETY: The task is kept by `Task`; `work` stays valid until the callback has run, because `queued` keeps a
+        // reference to the park that only the callback drops.
+        let result = unsafe {
+            bindings::task_work_add(
+                park.task.as_ptr(),
+                work,
+                bindings::task_work_notify_mode_TWA_SIGNAL,
+            )
+        };
+        if result != 0 {
+            // SAFETY: The work was not queued, so the reference that was meant for it is ours again.
+            drop(unsafe { Arc::from_raw(queued) });
+            // SAFETY: Gives back the reference of above.
+            unsafe { sys::pmig_module_put() };
+            return Err(ESRCH);
+        }
+        Ok(park)
+    }
+
+    /// The task.
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// How far the park is.
+    pub(crate) fn state(&self) -> ParkState {
+        match self.state.load(Ordering::Acquire) {
+            0 => ParkState::Queued,
+            1 => ParkState::Parked,
+            2 => ParkState::Released,
+            _ => ParkState::Dead,
+        }
+    }
+
+    fn arrive(&self, state: ParkState) {
+        self.state.store(state as u32, Ordering::Release);
+        // SAFETY: The completion was initialised and lives as long as the park.
+        unsafe { bindings::complete_all(self.arrived.get()) };
+    }
+
+    /// Waits until the task is parked and off its CPU, is stopped by job control, or is dead.
+    ///
+    /// A stopped task does not run the callback before it continues, and runs it then before anything else: it counts as
+    /// parked. Returns `ETIMEDOUT` if none of this happens within `timeout` milliseconds, `EINTR` if the caller is killed.
+    pub(crate) fn wait_parked(&self, timeout: Msecs) -> Result {
+        let mut left = msecs_to_jiffies(timeout).max(1);
+        loop {
+            if self.state() != ParkState::Queued || self.task.is_stopped() {
+                self.task.wait_off_cpu();
+                return Ok(());
+            }
+            // A stopped task sends no event, so look again from time to time.
+            let slice = left.min(msecs_to_jiffies(20).max(1));
+            // SAFETY: The completion was initialised and lives as long as the park.
+            let result = unsafe {
+                bindings::wait_for_completion_killable_timeout(self.arrived.get(), slice)
+            };
+            if result < 0 {
+                return Err(EINTR);
+            }
+            if result == 0 {
+                left = left.saturating_sub(slice);
+                if left == 0 {
+                    return Err(ETIMEDOUT);
+                }
+            }
+        }
+    }
+
+    /// Whether the task can be captured: it is parked or stopped.
+    pub(crate) fn is_frozen(&self) -> bool {
+        match self.state() {
+            ParkState::Parked => true,
+            ParkState::Queued => self.task.is_stopped(),
+            ParkState::Released | ParkState::Dead => false,
+        }
+    }
+
+    fn tell(&self, command: Command) {
+        self.command.store(command as u32, Ordering::Release);
+        // SAFETY: The completion was initialised and lives as long as the park.
+        unsafe { bindings::complete(self.wake.get()) };
+    }
+
+    /// Lets the task run, whether it has come to the callback already or not.
+    pub(crate) fn release(&self) {
+        self.tell(Command::Release);
+    }
+
+    /// Makes the release one into another life: user state was replaced while the task was parked.
+    pub(crate) fn mark_restored(&self) {
+        self.restored.store(true, Ordering::Release);
+    }
+
+    /// Makes the parked task unmap `start..end` of its own memory and wait again.
+    pub(crate) fn unmap_stub(&self, start: u64, end: u64) -> Result {
+        self.stub_start.store(start, Ordering::Relaxed);
+        self.stub_end.store(end, Ordering::Relaxed);
+        self.state.store(ParkState::Queued as u32, Ordering::Release);
+        // SAFETY: The completion was initialised, and nobody waits for it: the caller holds the session.
+        unsafe { sys::pmig_reinit_completion(self.arrived.get()) };
+        self.tell(Command::UnmapStub);
+        self.wait_parked(10_000)?;
+        match (self.state(), self.stub_end.load(Ordering::Acquire)) {
+            (ParkState::Parked, 0) => Ok(()),
+            (ParkState::Parked, _) => Err(EFAULT),
+            _ => Err(ESRCH),
+        }
+    }
+
+    /// Waits in the parked task's own context until it is released or killed.
+    fn wait(&self) {
+        loop {
+            self.arrive(ParkState::Parked);
+            // Killable, so that SIGKILL ends a frozen process at once; not counted as load; does not hold up suspend.
+            let state =
+                bindings::TASK_KILLABLE | bindings::TASK_NOLOAD | bindings::TASK_FREEZABLE;
+            // SAFETY: The completion was initialised and lives as long as the park; this is process context.
+            if unsafe { bindings::wait_for_completion_state(self.wake.get(), state) } != 0 {
+                self.arrive(ParkState::Dead);
+                return;
+            }
+            let command = self.command.swap(Command::None as u32, Ordering::AcqRel);
+            if command == Command::Release as u32 {
+                break;
+            }
+            if command == Command::UnmapStub as u32 {
+                let start = self.stub_start.load(Ordering::Relaxed);
+                let end = self.stub_end.load(Ordering::Relaxed);
+                if mm::unmap_own(start, end).is_ok() {
+                    self.stub_end.store(0, Ordering::Release);
+                }
+            }
+        }
+        if self.restored.load(Ordering::Acquire) {
+            Task::refresh_restored_current();
+        }
+        self.arrive(ParkState::Released);
+    }
+
+    /// The callback's work, in the context of the task.
+    fn run(&self) {
+        if self.task.is_exiting() {
+            self.arrive(ParkState::Dead);
+            return;
+        }
+        if self.command.load(Ordering::Acquire) == Command::Release as u32 {
+            self.arrive(ParkState::Released);
+            return;
+        }
+        restart_interrupted_call();
+        self.wait();
+    }
+}
+
+/// Turns the `EINTR` of a call that the freeze interrupted, and that the kernel never restarts by itself, into a restart.
+///
+/// `ERESTARTNOHAND` becomes `EINTR` again if a signal handler is about to run (arch/x86/kernel/signal.c).
+fn restart_interrupted_call() {
+    const ERESTARTNOHAND: c_int = 514;
+    const CALLS: [u32; 15] = [
+        bindings::__NR_epoll_wait,
+        bindings::__NR_epoll_pwait,
+        bindings::__NR_epoll_pwait2,
+        bindings::__NR_rt_sigtimedwait,
+        bindings::__NR_semop,
+        bindings::__NR_semtimedop,
+        bindings::__NR_io_getevents,
+        bindings::__NR_io_pgetevents,
+        bindings::__NR_recvfrom,
+        bindings::__NR_recvmsg,
+        bindings::__NR_recvmmsg,
+        bindings::__NR_sendto,
+        bindings::__NR_sendmsg,
+        bindings::__NR_accept,
+        bindings::__NR_accept4,
+    ];
+    // SAFETY: The current task's saved user registers are its own to change.
+    let regs = unsafe { &mut *sys::pmig_task_pt_regs(bindings::get_current()) };
+    let interrupted = regs.ax as i64 == -i64::from(bindings::EINTR);
+    let call = regs.orig_ax as i64;
+    if interrupted && CALLS.iter().any(|number| i64::from(*number) == call) {
+        regs.ax = (-i64::from(ERESTARTNOHAND)) as usize;
+    }
+}
+
+/// What the kernel calls in the context of the task.
+unsafe extern "C" fn park_callback(work: *mut bindings::callback_head) {
+    // SAFETY: `work` is the field of a park whose reference `queue` gave away for this call.
+    let park = unsafe {
+        let park = work.cast::<u8>().sub(offset_of!(Park, work)).cast::<Park>();
+        Arc::from_raw(park.cast_const())
+    };
+    park.run();
+    drop(park);
+    // SAFETY: Gives back the reference that `queue` took. `drain` keeps the code here until this task has left it.
+    unsafe { sys::pmig_module_put() };
+}
+
+/// Waits until no task is in the last instructions of the callback. For the module's exit.
+pub(crate) fn drain() {
+    // SAFETY: May sleep here. Every task that was in the callback has switched voluntarily or gone to user mode after
+    // this (kernel/rcu/tasks.h), so none is in the callback, which does neither after dropping its reference.
+    unsafe { bindings::synchronize_rcu_tasks() };
+}
+

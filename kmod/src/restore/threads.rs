@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Threads: masks, rseq, registers, the call they were interrupted in.
+
+use super::garbled;
+use super::Finder;
+use crate::kx::netlink::Failure;
+use crate::kx::regset;
+use crate::kx::restart;
+use crate::kx::signal;
+use crate::kx::signal::Masks;
+use kernel::prelude::*;
+use pmig_wire::record::Record;
+use pmig_wire::thread::Registers;
+use pmig_wire::thread::Restart;
+use pmig_wire::thread::Thread;
+use pmig_wire::thread::NOTE_PRSTATUS;
+use pmig_wire::thread::NOTE_XSTATE;
+use pmig_wire::thread::RESTORE_MASK;
+
+/// Gives a thread its masks and its rseq registration.
+pub(super) fn restore_thread(finder: &mut Finder<'_>, record: &Record<'_>) -> Result<(), Failure> {
+    let (thread, _) = record.parse::<Thread>().map_err(|_| garbled(record.kind))?;
+    let park = finder.find(thread.tid.get())?;
+    signal::set_masks(
+        park,
+        Masks {
+            blocked: thread.blocked.get(),
+            saved: thread.saved_mask.get(),
+            restore: thread.flags.get() & RESTORE_MASK != 0,
+        },
+    );
+    park.task().set_rseq(thread).map_err(|_| garbled(record.kind))
+}
+
+/// Gives a thread one of its register sets.
+pub(super) fn restore_registers(finder: &mut Finder<'_>, record: &Record<'_>) -> Result<(), Failure> {
+    let (registers, bytes) = record.parse::<Registers>().map_err(|_| garbled(record.kind))?;
+    let (tid, note) = (registers.tid.get(), registers.note.get());
+    if !matches!(note, NOTE_PRSTATUS | NOTE_XSTATE) {
+        return Err(garbled(record.kind));
+    }
+    let park = finder.find(tid)?;
+    regset::set(park, note, bytes).map_err(|errno| {
+        Failure::new(errno, format_args!("register set {note:#x} of thread {tid} is not accepted"))
+    })
+}
+
+/// Gives a thread its restart block.
+pub(super) fn restore_restart(finder: &mut Finder<'_>, record: &Record<'_>) -> Result<(), Failure> {
+    let (restart, _) = record.parse::<Restart>().map_err(|_| garbled(record.kind))?;
+    let tid = restart.tid.get();
+    let park = finder.find(tid)?;
+    restart::set(park, restart).map_err(|errno| {
+        Failure::new(errno, format_args!("the interrupted call of thread {tid} is not known here"))
+    })
+}
