@@ -150,7 +150,7 @@ pub const KNOWN_FILE_FLAGS: u32 = open::READ
     | open::NOT_A_DESCRIPTOR;
 
 /// What every migration changes, so that it is told without being looked for.
-pub static ALWAYS: &[&Obstacle] = &[&found::CPU_TIME_RESTARTS];
+pub static ALWAYS: &[&Obstacle] = &[&found::CPU_TIME_RESTARTS, &found::SESSION_KEYRING];
 
 /// The obstacle that a kind of file is, `None` for a kind that is moved.
 pub const fn file_kind(kind: FileKind) -> Option<&'static Obstacle> {
@@ -349,7 +349,7 @@ pub fn records(
     let mut seen = Seen::default();
     for item in records.clone() {
         let outcome = item.and_then(|item| {
-            seen.note(item.kind);
+            seen.note(&item);
             record(&item, records, context, report)
         });
         if outcome.is_err() {
@@ -357,24 +357,31 @@ pub fn records(
             return;
         }
     }
-    if !seen.complete() {
+    if !seen.is_complete() {
         report(&found::NO_CAPTURE, Object::Process);
     }
 }
 
-/// Which of the records that no description lacks have been seen.
+/// Which of the records that no description lacks have been seen. What has no memory has only the first.
 #[derive(Default)]
 struct Seen {
     process: bool,
+    no_memory: bool,
     namespaces: bool,
     memory: bool,
     thread: bool,
 }
 
 impl Seen {
-    fn note(&mut self, kind: Kind) {
-        match kind {
-            Kind::Process => self.process = true,
+    fn note(&mut self, item: &Record<'_>) {
+        match item.kind {
+            Kind::Process => {
+                self.process = true;
+                let gone = facts::KERNEL_THREAD | facts::EXITING;
+                self.no_memory = item
+                    .parse::<Process>()
+                    .is_ok_and(|(process, _)| process.facts.get() & gone != 0);
+            }
             Kind::Namespaces => self.namespaces = true,
             Kind::Memory => self.memory = true,
             Kind::Thread => self.thread = true,
@@ -382,8 +389,8 @@ impl Seen {
         }
     }
 
-    fn complete(&self) -> bool {
-        self.process && self.namespaces && self.memory && self.thread
+    fn is_complete(&self) -> bool {
+        self.process && (self.no_memory || (self.namespaces && self.memory && self.thread))
     }
 }
 

@@ -387,6 +387,19 @@ fn threads_and_restarts_of_unknown_kinds_are_refused() {
     }
 }
 
+#[test]
+fn what_has_no_memory_is_described_by_one_record() {
+    for (fact, code) in [
+        (facts::KERNEL_THREAD, "kernel-thread"),
+        (facts::EXITING, "exiting"),
+    ] {
+        let mut process = plain();
+        process.facts.set(fact);
+        let found = Bytes(Vec::new()).with(&process, b"").found();
+        assert_eq!(found, [(code, Object::Process)]);
+    }
+}
+
 struct Bytes(Vec<u8>);
 
 impl record::Sink for Bytes {

@@ -73,6 +73,9 @@ obstacles! {
     KEYRINGS, Refusal, Source, "T17", "keyrings",
         "{object} holds keys in a keyring of its own",
         "keys cannot be moved yet; revoke them with keyctl, or start it with KeyringMode=inherit";
+    SESSION_KEYRING, Note, Source, "T17", "session-keyring",
+        "the session keyring of {object} stays here",
+        "nothing to do unless it uses keys of its login session (Kerberos, encrypted directories)";
     MIXED_CREDENTIALS, Refusal, Source, "T17", "mixed-credentials",
         "the threads of {object} have different credentials",
         "per-thread credentials cannot be rebuilt yet";
