@@ -20,6 +20,7 @@ use crate::cluster::Cluster;
 use crate::guest::Guest;
 use crate::guest::Output;
 use crate::guest::Running;
+use crate::rig::scaled;
 
 /// The module as guests see it.
 pub const MODULE: &str = "/pmig/pmig.ko";
@@ -114,7 +115,7 @@ impl Agents<'_> {
         }
         let mut agent = command.spawn().context("cannot start the agent")?;
         let address: SocketAddr = format!("{}:{PORT}", guest.address()).parse()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + scaled(PATIENCE);
         self.cluster.network().inside(|| loop {
             match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
                 Ok(_) => return Ok(()),

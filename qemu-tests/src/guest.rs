@@ -28,6 +28,7 @@ use crate::protocol::Stream;
 use crate::protocol::CHUNK;
 use crate::qemu::Machine;
 use crate::qemu::Spec;
+use crate::rig::scaled;
 
 /// How long a command may take unless it says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -129,7 +130,7 @@ impl Guest {
 
     /// When something that begins now and may take `patience` must be over.
     fn deadline(&self, patience: Duration) -> Instant {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + scaled(patience);
         let limit = *self.limit.lock().unwrap_or_else(PoisonError::into_inner);
         limit.map_or(deadline, |limit| limit.min(deadline))
     }
@@ -604,7 +605,7 @@ impl Running {
     }
 
     fn deadline(&self, patience: Duration) -> Instant {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + scaled(patience);
         let limit = *self.limit.lock().unwrap_or_else(PoisonError::into_inner);
         limit.map_or(deadline, |limit| limit.min(deadline))
     }

@@ -27,6 +27,7 @@ use crate::case::Outcome;
 use crate::cluster::Builder;
 use crate::cluster::Cluster;
 use crate::cluster::Mode;
+use crate::rig::scaled;
 use crate::rig::Rig;
 
 /// How a pool works.
@@ -104,14 +105,21 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The next test that fits the cluster, else the next one.
+/// The next test that fits the cluster, else the next one and a cluster for it. Those that need a cluster of their own,
+/// or leave none, come last.
 fn next(queue: &mut VecDeque<Case>, cluster: Option<&Cluster>) -> Option<Case> {
-    let fitting = cluster.and_then(|cluster| {
-        queue
-            .iter()
-            .position(|case| case.shape == *cluster.shape() && !case.fresh)
-    });
-    queue.remove(fitting.unwrap_or(0))
+    let shape = match cluster {
+        Some(cluster) => cluster.shape(),
+        None => &queue.front()?.shape,
+    };
+    let gentle = |case: &Case| case.shape == *shape && !case.fresh && !case.spoils;
+    let fitting = |case: &Case| case.shape == *shape && !case.fresh;
+    let position = queue
+        .iter()
+        .position(gentle)
+        .or_else(|| queue.iter().position(fitting))
+        .unwrap_or(0);
+    queue.remove(position)
 }
 
 fn print(report: &Report, number: usize, total: usize) {
@@ -193,7 +201,7 @@ impl Worker {
         };
         self.used = true;
         let begin = Instant::now();
-        cluster.set_limit(Some(begin + case.timeout));
+        cluster.set_limit(Some(begin + scaled(case.timeout)));
         let result =
             catch_unwind(AssertUnwindSafe(|| (case.body)(cluster))).unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);

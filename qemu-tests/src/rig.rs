@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::bail;
 use anyhow::Context;
@@ -125,6 +127,19 @@ impl Rig {
             self.tools.join("usr/share/seabios"),
         ]
     }
+}
+
+/// A time on this rig: longer where `PMIG_TIMEOUT_SCALE` says so, for kernels with debugging options or busy machines.
+pub fn scaled(time: Duration) -> Duration {
+    static SCALE: OnceLock<u32> = OnceLock::new();
+    let scale = SCALE.get_or_init(|| {
+        let scale = std::env::var("PMIG_TIMEOUT_SCALE").ok();
+        scale
+            .and_then(|scale| scale.parse().ok())
+            .unwrap_or(1)
+            .max(1)
+    });
+    time * *scale
 }
 
 fn home() -> Result<PathBuf> {

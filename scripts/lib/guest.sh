@@ -27,7 +27,9 @@ GUEST_MASKED_UNITS=(
 	systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-pstore.service
 	systemd-binfmt.service systemd-random-seed.service systemd-user-sessions.service systemd-hwdb-update.service
 	ldconfig.service systemd-update-done.service systemd-journal-catalog-update.service modprobe@.service
-	systemd-tpm2-setup.service systemd-tpm2-setup-early.service
+	systemd-tpm2-setup.service systemd-tpm2-setup-early.service systemd-sysusers.service systemd-modules-load.service
+	kmod-static-nodes.service proc-sys-fs-binfmt_misc.automount systemd-sysext.socket
+	systemd-ask-password-console.path systemd-ask-password-wall.path
 )
 
 guest_key() {
@@ -74,7 +76,7 @@ guest_root() {
 	local root=$1 mirror packages
 	mirror=$(debian_mirror)
 	packages=$(IFS=,; printf '%s' "${GUEST_PACKAGES[*]}")
-	host_packages debootstrap
+	host_packages debootstrap xz-utils
 	step "making the guests' root file system ($GUEST_SUITE)"
 	# In two stages, so that the settings are there when the packages are configured.
 	unshare --mount --propagation private debootstrap --foreign --variant=minbase --include="$packages" \
@@ -169,6 +171,7 @@ guest_initramfs() {
 	step "making their initramfs"
 	mkdir -p "$tree"/{bin,dev,proc,sys,root,modules}
 	cp "$root/bin/busybox" "$tree/bin/busybox"
+	echo "$release" >"$tree/modules/release"
 	while read -r file; do
 		file=$root/usr/lib/modules/$release/$file
 		case $file in
@@ -186,9 +189,12 @@ guest_initramfs() {
 		fail() { echo "initramfs: $*" >/dev/console; exit 1; }
 		$bb mount -t devtmpfs dev /dev
 		$bb mount -t proc proc /proc
-		while read -r module; do
-			$bb insmod "/modules/$module" || fail "cannot load $module"
-		done </modules/list
+		# Another kernel, such as one for debugging, has them built in.
+		if [ "$($bb uname -r)" = "$($bb cat /modules/release)" ]; then
+			while read -r module; do
+				$bb insmod "/modules/$module" || fail "cannot load $module"
+			done </modules/list
+		fi
 		init=/run/pmig-runner
 		read -r line </proc/cmdline
 		for word in $line; do
