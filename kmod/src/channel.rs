@@ -60,7 +60,7 @@ fn hello(request: &Request<'_>) -> Result<(), Failure> {
 fn session_new(request: &Request<'_>) -> Result<(), Failure> {
     let role = Role::from_wire(request.u8(Attribute::Role)?)
         .ok_or_else(|| Failure::new(EINVAL, format_args!("no such role")))?;
-    let id = Session::new(request.port(), role, request.array(Attribute::Migration)?)?;
+    let id = Session::open(request.port(), role, request.array(Attribute::Migration)?)?;
     Ok(Reply::new(request, 64)?.put(Attribute::Session, &id.to_ne_bytes())?.send(request)?)
 }
 

@@ -83,7 +83,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Makes a session for the socket `owner`.
-    pub(crate) fn new(owner: u32, role: Role, migration: [u8; 16]) -> Result<u32, Failure> {
+    pub(crate) fn open(owner: u32, role: Role, migration: [u8; 16]) -> Result<u32, Failure> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed).max(1);
         let session = Arc::pin_init(
             pin_init!(Self {

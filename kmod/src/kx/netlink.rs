@@ -347,6 +347,11 @@ fn policy_of(attribute: u16) -> (u32, u16) {
     }
 }
 
+/// Hands a request to the handler.
+///
+/// # Safety
+///
+/// Only for generic netlink, with a message and what it has parsed of it.
 unsafe extern "C" fn doit<H: Handler>(
     skb: *mut bindings::sk_buff,
     info: *mut bindings::genl_info,
@@ -367,6 +372,11 @@ unsafe extern "C" fn doit<H: Handler>(
     }
 }
 
+/// Makes the state of a dump that is about to begin.
+///
+/// # Safety
+///
+/// Only for generic netlink, as `genl_ops::start`.
 unsafe extern "C" fn start<H: Handler>(cb: *mut bindings::netlink_callback) -> c_int {
     // SAFETY: Generic netlink calls this with a dump that it is about to begin; `args` is ours.
     let (info, skb) = unsafe { (&*sys::pmig_genl_info_dump(cb), (*cb).skb) };
@@ -387,7 +397,7 @@ unsafe extern "C" fn start<H: Handler>(cb: *mut bindings::netlink_callback) -> c
             // SAFETY: The callback's storage is ours until `done`.
             unsafe {
                 (*cb).min_dump_alloc = DUMP_BYTES;
-                (*cb).__bindgen_anon_1.args[0] = KBox::into_raw(state) as usize as _;
+                (*cb).__bindgen_anon_1.args[0] = KBox::into_raw(state) as isize;
             }
             0
         }
@@ -444,6 +454,11 @@ fn fill(state: &mut DumpState, skb: NonNull<bindings::sk_buff>, port: u32, seq: 
     Ok(true)
 }
 
+/// Fills the next message of a dump.
+///
+/// # Safety
+///
+/// Only for generic netlink, as `genl_ops::dumpit` after `start` has succeeded.
 unsafe extern "C" fn dumpit(
     skb: *mut bindings::sk_buff,
     cb: *mut bindings::netlink_callback,
@@ -474,6 +489,11 @@ unsafe extern "C" fn dumpit(
     unsafe { (*skb).len as c_int }
 }
 
+/// Drops the state of a dump.
+///
+/// # Safety
+///
+/// Only for generic netlink, as `genl_ops::done`.
 unsafe extern "C" fn done(cb: *mut bindings::netlink_callback) -> c_int {
     // SAFETY: `start` left the state there, or zero if it failed.
     unsafe {
@@ -486,6 +506,11 @@ unsafe extern "C" fn done(cb: *mut bindings::netlink_callback) -> c_int {
     0
 }
 
+/// Hears of netlink sockets that are closed.
+///
+/// # Safety
+///
+/// Only for the netlink notifier chain.
 unsafe extern "C" fn notified<H: Handler>(
     _block: *mut bindings::notifier_block,
     event: c_ulong,
@@ -583,7 +608,7 @@ unsafe fn write_tables<H: Handler>(module: &'static ThisModule) {
         }
         let family = FAMILY_STATE.raw();
         for (to, from) in (*family).name.iter_mut().zip(FAMILY.bytes()) {
-            *to = from as _;
+            *to = from;
         }
         (*family).version = u32::from(VERSION);
         (*family).maxattr = u32::from(Attribute::MAX);

@@ -297,6 +297,10 @@ fn restart_interrupted_call() {
 }
 
 /// What the kernel calls in the context of the task.
+///
+/// # Safety
+///
+/// Only as the function of a work that `Park::queue` has queued.
 unsafe extern "C" fn park_callback(work: *mut bindings::callback_head) {
     // SAFETY: `work` is the field of a park whose reference `queue` gave away for this call.
     let park = unsafe {

@@ -127,52 +127,67 @@ pub(crate) fn set(park: &Park, restart: &Restart) -> Result {
     if address == 0 || !park.is_frozen() {
         return Err(EINVAL);
     }
-    let mut block = bindings::restart_block::default();
     // SAFETY: The address was read from a restart block of this kernel, so it is a function of that type.
-    block.fn_ = Some(unsafe {
+    let function = unsafe {
         core::mem::transmute::<
             usize,
             unsafe extern "C" fn(*mut bindings::restart_block) -> kernel::ffi::c_long,
         >(address)
-    });
+    };
     let expires = restart.expires.get();
-    match kind {
-        RestartKind::None => {}
+    let details = match kind {
+        RestartKind::None => bindings::restart_block__bindgen_ty_1::default(),
         RestartKind::Nanosleep => {
             let clock = restart.selector.get();
             if clock > bindings::CLOCK_TAI {
                 return Err(EINVAL);
             }
-            let mut sleep = bindings::restart_block__bindgen_ty_1__bindgen_ty_2::default();
-            sleep.clockid = clock as i32;
-            // TT_NONE or TT_NATIVE: a 64-bit program has no other.
-            sleep.type_ = restart.argument.get().min(1);
-            sleep.expires = expires.saturating_sub(view(task, clock));
-            sleep.__bindgen_anon_1.rmtp = restart.address.get() as usize as *mut _;
-            block.__bindgen_anon_1.nanosleep = sleep;
+            bindings::restart_block__bindgen_ty_1 {
+                nanosleep: bindings::restart_block__bindgen_ty_1__bindgen_ty_2 {
+                    clockid: clock as i32,
+                    // TT_NONE or TT_NATIVE: a 64-bit program has no other.
+                    type_: restart.argument.get().min(1),
+                    expires: expires.saturating_sub(view(task, clock)),
+                    __bindgen_anon_1:
+                        bindings::restart_block__bindgen_ty_1__bindgen_ty_2__bindgen_ty_1 {
+                            rmtp: restart.address.get() as usize as *mut _,
+                        },
+                },
+            }
         }
         RestartKind::Futex => {
             let flags = restart.selector.get();
-            let mut futex = bindings::restart_block__bindgen_ty_1__bindgen_ty_1::default();
-            futex.flags = flags;
-            futex.val = restart.argument.get();
-            futex.bitset = restart.bitset.get();
-            futex.time = expires.saturating_sub(view(task, futex_clock(flags)));
-            futex.uaddr = restart.address.get() as usize as *mut _;
-            futex.uaddr2 = restart.address2.get() as usize as *mut _;
-            block.__bindgen_anon_1.futex = futex;
+            bindings::restart_block__bindgen_ty_1 {
+                futex: bindings::restart_block__bindgen_ty_1__bindgen_ty_1 {
+                    uaddr: restart.address.get() as usize as *mut _,
+                    val: restart.argument.get(),
+                    flags,
+                    bitset: restart.bitset.get(),
+                    time: expires.saturating_sub(view(task, futex_clock(flags))),
+                    uaddr2: restart.address2.get() as usize as *mut _,
+                },
+            }
         }
         RestartKind::Poll => {
             let end = expires.saturating_sub(view(task, bindings::CLOCK_MONOTONIC)).max(0);
-            let mut poll = bindings::restart_block__bindgen_ty_1__bindgen_ty_3::default();
-            poll.ufds = restart.address.get() as usize as *mut _;
-            poll.nfds = i32::try_from(restart.argument.get()).map_err(|_| EINVAL)?;
-            poll.has_timeout = i32::from(restart.selector.get() != 0);
-            poll.end_time.tv_sec = end / NANOSECONDS;
-            poll.end_time.tv_nsec = (end % NANOSECONDS) as _;
-            block.__bindgen_anon_1.poll = poll;
+            bindings::restart_block__bindgen_ty_1 {
+                poll: bindings::restart_block__bindgen_ty_1__bindgen_ty_3 {
+                    ufds: restart.address.get() as usize as *mut _,
+                    nfds: i32::try_from(restart.argument.get()).map_err(|_| EINVAL)?,
+                    has_timeout: i32::from(restart.selector.get() != 0),
+                    end_time: bindings::timespec64 {
+                        tv_sec: end / NANOSECONDS,
+                        tv_nsec: (end % NANOSECONDS) as isize,
+                    },
+                },
+            }
         }
-    }
+    };
+    let block = bindings::restart_block {
+        arch_data: 0,
+        fn_: Some(function),
+        __bindgen_anon_1: details,
+    };
     // SAFETY: The task is parked: nobody else touches its restart block.
     unsafe { (*task.as_ptr()).restart_block = block };
     Ok(())

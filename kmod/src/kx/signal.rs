@@ -94,8 +94,8 @@ pub(crate) fn set_masks(park: &Park, masks: Masks) {
     // SAFETY: The siglock is held and the task is parked; nobody else writes its masks.
     unsafe {
         let task = task.as_ptr();
-        (*task).blocked.sig[0] = (masks.blocked & !KILL_AND_STOP) as _;
-        (*task).saved_sigmask.sig[0] = (masks.saved & !KILL_AND_STOP) as _;
+        (*task).blocked.sig[0] = (masks.blocked & !KILL_AND_STOP) as usize;
+        (*task).saved_sigmask.sig[0] = (masks.saved & !KILL_AND_STOP) as usize;
         sys::pmig_set_restore_sigmask(task, masks.restore);
     }
 }

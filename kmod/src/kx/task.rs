@@ -161,7 +161,7 @@ impl Task {
     pub(crate) fn comm(&self) -> [u8; 16] {
         let mut comm = [0; 16];
         for (to, from) in comm.iter_mut().zip(self.raw().comm.iter()) {
-            *to = *from as u8;
+            *to = *from;
         }
         comm
     }
