@@ -33,6 +33,14 @@ const MAX_DEADLINE: u32 = 60_000;
 /// The family's requests.
 pub(crate) struct Channel;
 
+/// A stream of pages, which may take as long as the link does.
+pub(crate) enum Job {
+    /// `SendPages`
+    Send { mm: Mm, socket: Socket, ranges: KVVec<PageRange>, last: bool },
+    /// `ReceivePages`
+    Receive { mm: Mm, socket: Socket, stub: (u64, u64) },
+}
+
 fn session(request: &Request<'_>) -> Result<Arc<Session>, Failure> {
     Session::find(request.u32(Attribute::Session)?)
 }
@@ -53,7 +61,7 @@ fn hello(request: &Request<'_>) -> Result<(), Failure> {
         .put(Attribute::ModuleVersion, release::MODULE_VERSION)?
         .put(Attribute::Release, release::BUILT_FOR)?
         .put(Attribute::Harvested, &restart::known().to_ne_bytes())?
-        .send(request)?;
+        .send()?;
     Ok(())
 }
 
@@ -61,7 +69,7 @@ fn session_new(request: &Request<'_>) -> Result<(), Failure> {
     let role = Role::from_wire(request.u8(Attribute::Role)?)
         .ok_or_else(|| Failure::new(EINVAL, format_args!("no such role")))?;
     let id = Session::open(request.port(), role, request.array(Attribute::Migration)?)?;
-    Ok(Reply::new(request, 64)?.put(Attribute::Session, &id.to_ne_bytes())?.send(request)?)
+    Ok(Reply::new(request, 64)?.put(Attribute::Session, &id.to_ne_bytes())?.send()?)
 }
 
 fn freeze(request: &Request<'_>) -> Result<(), Failure> {
@@ -73,7 +81,7 @@ fn freeze(request: &Request<'_>) -> Result<(), Failure> {
     }
     let threads = session.freeze(&task, deadline)?;
     let threads = u32::try_from(threads).unwrap_or(u32::MAX);
-    Ok(Reply::new(request, 64)?.put(Attribute::Threads, &threads.to_ne_bytes())?.send(request)?)
+    Ok(Reply::new(request, 64)?.put(Attribute::Threads, &threads.to_ne_bytes())?.send()?)
 }
 
 fn vessel(request: &Request<'_>) -> Result<(), Failure> {
@@ -81,31 +89,24 @@ fn vessel(request: &Request<'_>) -> Result<(), Failure> {
     session(request)?.add_vessel(task(request)?, stub)
 }
 
-fn report_counts(request: &Request<'_>, counts: &Counts) -> Result<(), Failure> {
-    Reply::new(request, 128)?
-        .put(Attribute::Pages, &counts.pages.to_ne_bytes())?
-        .put(Attribute::ZeroPages, &counts.zero_pages.to_ne_bytes())?
-        .put(Attribute::Bytes, &counts.bytes.to_ne_bytes())?
-        .send(request)?;
-    Ok(())
-}
-
 fn memory(task: &Task) -> Result<Mm, Failure> {
     Mm::of(task).ok_or_else(|| Failure::new(ESRCH, format_args!("the process has ended")))
 }
 
-fn send_pages(request: &Request<'_>) -> Result<(), Failure> {
+fn send_pages(request: &Request<'_>) -> Result<Job, Failure> {
     let session = session(request)?;
     let task = task(request)?;
     session.inner.lock().member(&task)?;
-    let ranges = <[PageRange]>::ref_from_bytes(request.blob(Attribute::Ranges)?)
+    let blob = request.blob(Attribute::Ranges)?;
+    let found = <[PageRange]>::ref_from_bytes(blob)
         .map_err(|_| Failure::new(EINVAL, format_args!("the page ranges are garbled")))?;
+    let mut ranges = KVVec::with_capacity(found.len(), GFP_KERNEL)?;
+    ranges.extend_from_slice(found, GFP_KERNEL)?;
     let socket = Socket::from_fd(request.u32(Attribute::Socket)?)?;
-    let counts = stream::send(&memory(&task)?, &socket, ranges, request.flag(Attribute::Last))?;
-    report_counts(request, &counts)
+    Ok(Job::Send { mm: memory(&task)?, socket, ranges, last: request.flag(Attribute::Last) })
 }
 
-fn receive_pages(request: &Request<'_>) -> Result<(), Failure> {
+fn receive_pages(request: &Request<'_>) -> Result<Job, Failure> {
     let session = session(request)?;
     let task = task(request)?;
     if session.role != Role::Destination {
@@ -113,8 +114,7 @@ fn receive_pages(request: &Request<'_>) -> Result<(), Failure> {
     }
     let stub = session.inner.lock().member(&task)?.stub;
     let socket = Socket::from_fd(request.u32(Attribute::Socket)?)?;
-    let counts = stream::receive(&memory(&task)?, &socket, stub)?;
-    report_counts(request, &counts)
+    Ok(Job::Receive { mm: memory(&task)?, socket, stub })
 }
 
 fn restore_records(request: &Request<'_>) -> Result<(), Failure> {
@@ -178,15 +178,17 @@ fn status() -> Result<Dump, Failure> {
 }
 
 impl Handler for Channel {
-    fn request(request: &Request<'_>) -> Result<(), Failure> {
+    type Job = Job;
+
+    fn request(request: &Request<'_>) -> Result<Option<Job>, Failure> {
         match request.command() {
             Command::Hello => hello(request),
             Command::SessionNew => session_new(request),
             Command::SessionEnd => session(request)?.abort(),
             Command::Freeze => freeze(request),
             Command::Thaw => session(request)?.thaw(),
-            Command::SendPages => send_pages(request),
-            Command::ReceivePages => receive_pages(request),
+            Command::SendPages => return send_pages(request).map(Some),
+            Command::ReceivePages => return receive_pages(request).map(Some),
             Command::Restore => restore_records(request),
             Command::Commit => session(request)?.commit(),
             Command::Kill => {
@@ -200,6 +202,19 @@ impl Handler for Channel {
                 Err(EOPNOTSUPP.into())
             }
         }
+        .map(|()| None)
+    }
+
+    fn perform(job: Job) -> Result<[(Attribute, u64); 3], Failure> {
+        let Counts { pages, zero_pages, bytes } = match job {
+            Job::Send { mm, socket, ranges, last } => stream::send(&mm, &socket, &ranges, last)?,
+            Job::Receive { mm, socket, stub } => stream::receive(&mm, &socket, stub)?,
+        };
+        Ok([
+            (Attribute::Pages, pages),
+            (Attribute::ZeroPages, zero_pages),
+            (Attribute::Bytes, bytes),
+        ])
     }
 
     fn dump(request: &Request<'_>) -> Result<Dump, Failure> {

@@ -5,6 +5,7 @@
 //! The `kernel` crate has families and multicast but no requests, so this is on top of the raw calls
 //! (include/net/genetlink.h).
 
+use crate::kx::deferred;
 use crate::sys;
 use core::cell::UnsafeCell;
 use core::fmt::Write;
@@ -24,8 +25,12 @@ use pmig_wire::netlink::VERSION;
 
 /// What the module does with requests.
 pub(crate) trait Handler {
-    /// Answers a request.
-    fn request(request: &Request<'_>) -> Result<(), Failure>;
+    /// Work that takes long and is done after netlink has let go of its locks.
+    type Job: Send;
+    /// Answers a request, or says what is to be done before it is answered.
+    fn request(request: &Request<'_>) -> Result<Option<Self::Job>, Failure>;
+    /// Does such work. The numbers are the answer.
+    fn perform(job: Self::Job) -> Result<[(Attribute, u64); 3], Failure>;
     /// Makes the records that a dump sends.
     fn dump(request: &Request<'_>) -> Result<Dump, Failure>;
     /// The socket with this port ID was closed.
@@ -55,6 +60,29 @@ impl Write for Failure {
 }
 
 impl Failure {
+    /// Puts the words where netlink finds them.
+    ///
+    /// # Safety
+    ///
+    /// `extack` must be null or valid, and nobody else may use it.
+    pub(super) unsafe fn write_to(&self, extack: *mut bindings::netlink_ext_ack) {
+        if self.length == 0 || extack.is_null() {
+            return;
+        }
+        // SAFETY: Valid, as the caller says; the buffer is in it.
+        unsafe {
+            let buffer = ptr::addr_of_mut!((*extack)._msg_buf).cast::<u8>();
+            let length = self.text.len().min(size_of_val(&(*extack)._msg_buf));
+            ptr::copy_nonoverlapping(self.text.as_ptr(), buffer, length);
+            (*extack)._msg = buffer.cast();
+        }
+    }
+
+    /// The error number.
+    pub(super) fn errno(&self) -> c_int {
+        self.errno.to_errno()
+    }
+
     /// A failure with words, which are cut off at 79 bytes.
     pub(crate) fn new(errno: Error, text: core::fmt::Arguments<'_>) -> Self {
         let mut failure = Self { errno, text: [0; 80], length: 0 };
@@ -151,27 +179,31 @@ impl Request<'_> {
         unsafe { bindings::netlink_capable(self.skb, bindings::CAP_SYS_ADMIN as c_int) }
     }
 
+    /// Where the answer goes.
+    fn asker(&self) -> Asker {
+        Asker { port: self.info.snd_portid, sequence: self.info.snd_seq, command: self.command }
+    }
+
     fn report(&self, failure: &Failure) -> c_int {
-        if failure.length > 0 {
-            if let Some(extack) = NonNull::new(self.info.extack) {
-                // SAFETY: The extended acknowledgement belongs to the request that is being handled.
-                unsafe {
-                    let extack = extack.as_ptr();
-                    let buffer = ptr::addr_of_mut!((*extack)._msg_buf).cast::<u8>();
-                    let length = failure.text.len().min(size_of_val(&(*extack)._msg_buf));
-                    ptr::copy_nonoverlapping(failure.text.as_ptr(), buffer, length);
-                    (*extack)._msg = buffer.cast();
-                }
-            }
-        }
+        // SAFETY: The extended acknowledgement belongs to the request that is being handled.
+        unsafe { failure.write_to(self.info.extack) };
         failure.errno.to_errno()
     }
+}
+
+/// Who asked for what.
+#[derive(Clone, Copy)]
+pub(super) struct Asker {
+    port: u32,
+    sequence: u32,
+    command: Command,
 }
 
 /// An answer to a request.
 pub(crate) struct Reply {
     skb: NonNull<bindings::sk_buff>,
     header: NonNull<c_void>,
+    port: u32,
 }
 
 impl Drop for Reply {
@@ -184,19 +216,24 @@ impl Drop for Reply {
 impl Reply {
     /// An empty answer to `request` with room for `size` bytes of attributes.
     pub(crate) fn new(request: &Request<'_>, size: usize) -> Result<Self> {
+        Self::to(request.asker(), size)
+    }
+
+    /// An empty answer for `asker`.
+    pub(super) fn to(asker: Asker, size: usize) -> Result<Self> {
         // SAFETY: Both calls return null if there is no room.
         unsafe {
             let skb = NonNull::new(sys::pmig_genlmsg_new(size)).ok_or(ENOMEM)?;
             let header = bindings::genlmsg_put(
                 skb.as_ptr(),
-                request.info.snd_portid,
-                request.info.snd_seq,
+                asker.port,
+                asker.sequence,
                 FAMILY_STATE.raw(),
                 0,
-                request.command as u8,
+                asker.command as u8,
             );
             match NonNull::new(header) {
-                Some(header) => Ok(Self { skb, header }),
+                Some(header) => Ok(Self { skb, header, port: asker.port }),
                 None => {
                     sys::pmig_consume_skb(skb.as_ptr());
                     Err(EMSGSIZE)
@@ -212,12 +249,12 @@ impl Reply {
     }
 
     /// Sends the answer.
-    pub(crate) fn send(self, request: &Request<'_>) -> Result {
+    pub(crate) fn send(self) -> Result {
         let this = core::mem::ManuallyDrop::new(self);
         // SAFETY: The message is complete; sending takes it over, whatever comes of it.
         to_result(unsafe {
             sys::pmig_genlmsg_end(this.skb.as_ptr(), this.header.as_ptr());
-            sys::pmig_genlmsg_reply(this.skb.as_ptr(), ptr::from_ref(request.info).cast_mut())
+            sys::pmig_genlmsg_unicast(this.skb.as_ptr(), this.port)
         })
     }
 }
@@ -366,8 +403,15 @@ unsafe extern "C" fn doit<H: Handler>(
         true => H::request(&request),
         false => Err(EPERM.into()),
     };
+    let result = match result {
+        Ok(None) => return 0,
+        // SAFETY: The message is the one that is being handled, and `info` was parsed from it.
+        Ok(Some(job)) => unsafe { deferred::defer::<H>(job, request.asker(), skb, info.nlhdr) },
+        Err(failure) => Err(failure),
+    };
     match result {
-        Ok(()) => 0,
+        // Netlink sends no acknowledgement for this one (netlink_rcv_skb): the deferred work does, when it is done.
+        Ok(()) => EINTR.to_errno(),
         Err(failure) => request.report(&failure),
     }
 }

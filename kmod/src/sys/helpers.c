@@ -230,19 +230,32 @@ void pmig_genlmsg_end(struct sk_buff *skb, void *header)
 	genlmsg_end(skb, header);
 }
 
-int pmig_genlmsg_reply(struct sk_buff *skb, struct genl_info *info)
+int pmig_genlmsg_unicast(struct sk_buff *skb, u32 port)
 {
-	return genlmsg_reply(skb, info);
+	return genlmsg_unicast(&init_net, skb, port);
+}
+
+struct sk_buff *pmig_skb_get(struct sk_buff *skb)
+{
+	return skb_get(skb);
+}
+
+struct sock *pmig_netlink_sock_hold(struct sk_buff *skb)
+{
+	struct sock *sock = NETLINK_CB(skb).sk;
+
+	sock_hold(sock);
+	return sock;
+}
+
+void pmig_sock_put(struct sock *sock)
+{
+	sock_put(sock);
 }
 
 const struct genl_info *pmig_genl_info_dump(struct netlink_callback *cb)
 {
 	return genl_info_dump(cb);
-}
-
-int pmig_skb_tailroom(const struct sk_buff *skb)
-{
-	return skb_tailroom(skb);
 }
 
 bool pmig_file_has_locks(struct file *file, struct files_struct *files)

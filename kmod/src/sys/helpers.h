@@ -139,9 +139,11 @@ struct sk_buff *pmig_genlmsg_new(size_t payload);
 void pmig_list_move_tail(struct list_head *entry, struct list_head *head);
 void pmig_genlmsg_cancel(struct sk_buff *skb, void *header);
 void pmig_genlmsg_end(struct sk_buff *skb, void *header);
-int pmig_genlmsg_reply(struct sk_buff *skb, struct genl_info *info);
+int pmig_genlmsg_unicast(struct sk_buff *skb, u32 port);
+struct sk_buff *pmig_skb_get(struct sk_buff *skb);
+struct sock *pmig_netlink_sock_hold(struct sk_buff *skb);
+void pmig_sock_put(struct sock *sock);
 const struct genl_info *pmig_genl_info_dump(struct netlink_callback *cb);
-int pmig_skb_tailroom(const struct sk_buff *skb);
 void pmig_consume_skb(struct sk_buff *skb);
 
 #endif
