@@ -11,6 +11,7 @@ pub mod agent;
 pub mod capture;
 pub mod cli;
 pub mod cmd;
+pub mod drain;
 pub mod host;
 pub mod image;
 pub mod journal;
