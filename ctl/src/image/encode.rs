@@ -87,9 +87,8 @@ pub(super) fn encode(image: &Image) -> Vec<u8> {
     buffer.0
 }
 
-/// The records that the module gives to a vessel's threads: threads, registers, restarts, pending signals. `host_tid`
-/// says which thread of this host a thread of the image has become.
-pub(crate) fn restore_records(
+/// See [`Image::restore_records`].
+pub(super) fn restore_records(
     image: &Image,
     host_tid: impl Fn(u32) -> Option<u32>,
 ) -> Option<Vec<u8>> {

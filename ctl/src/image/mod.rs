@@ -223,6 +223,12 @@ impl Image {
         encode::encode(self)
     }
 
+    /// The records that the module gives to a vessel's threads: threads, registers, restarts, pending signals. `host_tid`
+    /// says which thread of this host a thread of the image has become; none if it does not know one.
+    pub fn restore_records(&self, host_tid: impl Fn(u32) -> Option<u32>) -> Option<Vec<u8>> {
+        encode::restore_records(self, host_tid)
+    }
+
     /// Checks that nothing is missing that a process needs to go on: a survey of a running process lacks registers.
     pub fn require_complete(&self) -> Result<(), ImageError> {
         validate::require_complete(self)

@@ -11,13 +11,35 @@
 //!    the pages now;
 //! 4. [`Vessel::finish`]: what needs the pages or takes away privileges;
 //! 5. [`Vessel::restore_records`]: what the module gives to the frozen vessel;
-//! 6. [`Vessel::release`]: the module owns it from here on. A vessel that is dropped before is killed.
+//! 6. [`Vessel::send_stop`], if the process was stopped, while the vessel is frozen;
+//! 7. [`Vessel::release`]: the module owns it from here on. A vessel that is dropped before is killed.
+#![forbid(unsafe_code)]
+
+#[allow(dead_code, reason = "the vessel uses the rest")]
+#[path = "../../vessel/abi.rs"]
+mod abi;
+mod check;
+mod control;
+mod credentials;
+mod error;
+mod files;
+mod identity;
+mod layout;
+mod list;
+mod memory;
+mod pipes;
+mod spawn;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod vessel;
 
 use crate::image::Image;
-use std::ops::Range;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use error::VesselError;
+pub use vessel::Vessel;
 
 /// Something that stands against a migration, or a note about one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,14 +91,6 @@ impl Default for SpawnOptions {
     }
 }
 
-/// Why a vessel could not be made or did not do what it was told.
-#[derive(Debug, thiserror::Error)]
-pub enum VesselError {
-    /// Not there yet.
-    #[error("not supported: {0}")]
-    Unsupported(String),
-}
-
 /// Whether the files of an image may still change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
@@ -86,77 +100,8 @@ pub enum Moment {
     Frozen,
 }
 
-/// Lists what stands against making this image a process on this host.
-pub fn check(_image: &Image, _moment: Moment) -> Vec<Finding> {
-    Vec::new()
-}
-
-/// A process that is being turned into the moved one.
-#[derive(Debug)]
-pub struct Vessel {
-    notes: Vec<String>,
-}
-
-impl Vessel {
-    /// Makes the process and its threads. The image may be a survey; see [`Vessel::suits`].
-    pub fn spawn(_image: &Image, _options: &SpawnOptions) -> Result<Self, VesselError> {
-        Err(VesselError::Unsupported("vessels".into()))
-    }
-
-    /// Whether the vessel, made from an earlier survey, can become this image. If not, drop it and spawn another.
-    pub fn suits(&self, _image: &Image) -> Result<(), VesselError> {
-        Ok(())
-    }
-
-    /// PID on this host.
-    pub fn pid(&self) -> u32 {
-        0
-    }
-
-    /// TID on this host of the thread that has `tid` in its own namespace.
-    pub fn host_tid(&self, _tid: u32) -> Option<u32> {
-        None
-    }
-
-    /// The addresses that the module unmaps at the thaw.
-    pub fn stub(&self) -> Range<u64> {
-        0..0
-    }
-
-    /// Whether the process lives in a PID namespace of its own.
-    pub fn in_namespace(&self) -> bool {
-        false
-    }
-
-    /// What will be different from the source, for the user.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    /// The process, to be waited for.
-    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    /// Makes mappings and descriptors. `image` is that of the frozen process.
-    pub fn build(&mut self, _image: &Image) -> Result<(), VesselError> {
-        Err(VesselError::Unsupported("vessels".into()))
-    }
-
-    /// Does what is left when the pages have arrived.
-    pub fn finish(&mut self, _image: &Image) -> Result<(), VesselError> {
-        Err(VesselError::Unsupported("vessels".into()))
-    }
-
-    /// The records that the module restores: threads with their TIDs on this host, registers, restarts, pending signals.
-    /// Cut them with [`crate::image::chunks`].
-    pub fn restore_records(&self, _image: &Image) -> Result<Vec<u8>, VesselError> {
-        Err(VesselError::Unsupported("vessels".into()))
-    }
-
-    /// Stops caring for the process: it lives on when this value is gone.
-    pub fn release(self) {}
-
-    /// Kills the process.
-    pub fn kill(self) {}
+/// Lists what stands against making this image a process on this host. `resident` is the number of bytes that the process
+/// has in memory on the source, 0 if that is not known.
+pub fn check(image: &Image, moment: Moment, resident: u64) -> Vec<Finding> {
+    check::check(image, moment, resident)
 }

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What stands against an image on this host.
+
+use super::identity;
+use super::identity::Difference;
+use super::threads;
+use super::Finding;
+use super::Moment;
+use crate::image::Image;
+use crate::image::OpenFile;
+use crate::sys::file;
+use crate::sys::process;
+use pmig_core::obstacle::destination;
+use pmig_core::obstacle::Obstacle;
+use pmig_wire::file::open;
+use pmig_wire::file::FileKind;
+use pmig_wire::mm::vma;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+
+/// Mappings that a process has besides those of the image while it is being built: code, shared memory, one in flight.
+const OWN_MAPPINGS: usize = 4;
+/// Memory that must be left over, bytes.
+const RESERVE: u64 = 32 << 20;
+
+/// Collects findings.
+struct Report(Vec<Finding>);
+
+impl Report {
+    fn add(&mut self, obstacle: &'static Obstacle, object: String) {
+        let message = obstacle.message(&object).to_string();
+        self.0.push(Finding {
+            code: obstacle.code,
+            object,
+            message,
+        });
+    }
+}
+
+/// A number from a file of procfs.
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path)
+        .ok()?
+        .split_ascii_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+/// See [`super::check`].
+pub(super) fn check(image: &Image, moment: Moment, resident: u64) -> Vec<Finding> {
+    let mut report = Report(Vec::new());
+    host(image, resident, &mut report);
+    numbers(image, &mut report);
+    for of in image.files.iter().filter(|of| is_needed(image, of)) {
+        path(image, of, moment, &mut report);
+    }
+    report.0
+}
+
+fn host(image: &Image, resident: u64, report: &mut Report) {
+    if let Some(available) = available_memory() {
+        if resident.saturating_add(RESERVE) > available {
+            let (need, have) = (resident >> 20, available >> 20);
+            let text = format!("{need} MiB needed, {have} MiB available");
+            report.add(&destination::NOT_ENOUGH_MEMORY, text);
+        }
+    }
+    if let Some(most) = number("/proc/sys/vm/max_map_count") {
+        let count = image.vmas.len() + OWN_MAPPINGS;
+        if count as u64 > most {
+            report.add(
+                &destination::MAPPING_LIMIT,
+                format!("{count}, allowed are {most}"),
+            );
+        }
+    }
+    if let (Some(most), Some(last)) = (number("/proc/sys/fs/nr_open"), image.descriptors.last()) {
+        // One above is needed while descriptors are placed.
+        if u64::from(last.fd.get()).saturating_add(8) > most {
+            report.add(&destination::DESCRIPTOR_LIMIT, last.fd.get().to_string());
+        }
+    }
+    if let Some(most) = number("/proc/sys/kernel/threads-max") {
+        let count = image.threads.len() as u64;
+        if count > most {
+            report.add(
+                &destination::TASK_LIMIT,
+                format!("{count}, allowed are {most}"),
+            );
+        }
+    }
+}
+
+/// `MemAvailable`, bytes.
+fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+fn numbers(image: &Image, report: &mut Report) {
+    let tids = || image.threads.iter().map(|one| one.tid());
+    let most = number("/proc/sys/kernel/pid_max").unwrap_or(u64::MAX);
+    if let Some(tid) = tids().find(|tid| u64::from(*tid) >= most) {
+        report.add(&destination::PID_LIMIT, tid.to_string());
+    } else if let Some(tid) = tids().find(|tid| threads::in_use(*tid)) {
+        report.add(&destination::PID_TAKEN, tid.to_string());
+    }
+    let (_, bounding) = process::own_capabilities();
+    for one in &image.threads {
+        let Some(own) = &one.credentials else {
+            continue;
+        };
+        let missing = own.credentials.permitted.get() & !bounding;
+        if missing != 0 {
+            report.add(
+                &destination::REFUSED_BY_PEER,
+                format!("capabilities {missing:#x}"),
+            );
+            return;
+        }
+    }
+}
+
+/// Whether a file must be opened here: by a descriptor, a mapping, or as executable or directory.
+fn is_needed(image: &Image, of: &OpenFile) -> bool {
+    let process = &image.process;
+    let named = [
+        process.executable,
+        process.working_directory,
+        process.root_directory,
+    ]
+    .iter()
+    .any(|id| id.get() == of.id());
+    let opened = [
+        FileKind::Regular,
+        FileKind::Directory,
+        FileKind::MemoryDevice,
+    ]
+    .contains(&of.kind());
+    let used = || {
+        image.descriptors_of(of.id()).next().is_some() || image.vmas_of(of.id()).next().is_some()
+    };
+    // What has no path is an obstacle of the source.
+    opened && !of.path.is_empty() && !of.has(open::UNLINKED) && (named || used())
+}
+
+fn path(image: &Image, of: &OpenFile, moment: Moment, report: &mut Report) {
+    let object = of.display();
+    let Ok(path) = CString::new(of.path.clone()) else {
+        return report.add(&destination::FILE_MISSING, object);
+    };
+    let status = match file::status_of_path(&path, !of.has(open::NOFOLLOW)) {
+        Ok(status) => status,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return report.add(&destination::FILE_MISSING, object);
+        }
+        Err(error) => {
+            return report.add(&destination::FILE_PERMISSION, format!("{object} ({error})"));
+        }
+    };
+    match identity::compare(of, &status, moment) {
+        Some(Difference::Kind(text)) => {
+            return report.add(
+                &destination::FILE_KIND_DIFFERS,
+                format!("{object} ({text})"),
+            );
+        }
+        Some(Difference::Content(text)) => {
+            return report.add(&destination::FILE_DIFFERS, format!("{object} ({text})"));
+        }
+        None => {}
+    }
+    access(image, of, &path, report);
+    let descriptors = || image.descriptors_of(of.id()).next().is_some();
+    if of.kind() == FileKind::Regular && status.inode != of.file.inode.get() && descriptors() {
+        report.add(&destination::INODE_CHANGES, object);
+    }
+}
+
+/// What the mount or the file itself does not allow.
+fn access(image: &Image, of: &OpenFile, path: &CString, report: &mut Report) {
+    let executable = image.process.executable.get() == of.id();
+    let mapped = || {
+        image
+            .vmas_of(of.id())
+            .any(|one| one.flags.get() & vma::EXEC != 0)
+    };
+    let file_system = file::mount_flags(path).unwrap_or_default();
+    let object = of.display();
+    if of.is_writable() && of.kind() != FileKind::MemoryDevice && file_system.read_only {
+        report.add(
+            &destination::FILE_PERMISSION,
+            format!("{object} (mounted read-only)"),
+        );
+    } else if (executable || mapped()) && file_system.no_exec {
+        report.add(
+            &destination::FILE_PERMISSION,
+            format!("{object} (mounted noexec)"),
+        );
+    } else if of.is_writable() && of.kind() == FileKind::Regular && file::is_busy(path) {
+        report.add(&destination::FILE_BUSY, object);
+    }
+}
