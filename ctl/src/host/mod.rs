@@ -9,6 +9,7 @@
 pub mod admission;
 mod compare;
 mod cpu;
+pub mod doctor;
 mod facts;
 mod found;
 pub mod limits;
