@@ -3,8 +3,10 @@
 //! Which kernel the module was built for, and whether it is the one that runs.
 //!
 //! Debian's kernels have no CONFIG_MODVERSIONS: a module of another build would load and take structures for what they
-//! are not.
+//! are not. So the release must be the same, and so must the kernel's type information (BTF), which says the layout of
+//! every structure: an update that keeps the release's name but not the layouts is noticed.
 
+use crate::kx::host;
 use crate::sys;
 use kernel::prelude::*;
 
@@ -23,9 +25,20 @@ const fn trim(text: &'static [u8]) -> &'static [u8] {
 
 /// Fails unless the kernel that runs is the one that the module was built for.
 pub(crate) fn check() -> Result {
-    let running = crate::kx::host::release();
-    if running != BUILT_FOR {
+    if host::release() != BUILT_FOR {
         pr_err!("built for another kernel release than the one that runs\n");
+        return Err(ENOEXEC);
+    }
+    let built_for = host::btf_checksum_of_build();
+    if built_for == 0 {
+        pr_notice!("built without type information: structure layouts are not checked\n");
+        return Ok(());
+    }
+    let running = host::btf_checksum().inspect_err(|_| {
+        pr_err!("the kernel's type information in /sys/kernel/btf/vmlinux cannot be read\n");
+    })?;
+    if running != built_for {
+        pr_err!("built for another build of this kernel release than the one that runs\n");
         return Err(ENOEXEC);
     }
     Ok(())

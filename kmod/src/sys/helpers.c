@@ -2,6 +2,7 @@
 /* See helpers.h. */
 
 #include <linux/completion.h>
+#include <linux/crc32.h>
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/filelock.h>
@@ -33,6 +34,7 @@
 #include <asm/mmu_context.h>
 
 #include "helpers.h"
+#include "btf_generated.h"
 
 struct task_struct *pmig_next_thread(struct task_struct *task)
 {
@@ -520,4 +522,14 @@ unsigned int pmig_pipe_files(void *pipe)
 unsigned int pmig_pipe_slots(void *pipe)
 {
 	return READ_ONCE(((struct pipe_inode_info *)pipe)->max_usage);
+}
+
+u32 pmig_btf_checksum_of_build(void)
+{
+	return PMIG_BTF_CHECKSUM;
+}
+
+u32 pmig_crc32(u32 seed, const void *data, size_t length)
+{
+	return crc32_le(seed, data, length);
 }
