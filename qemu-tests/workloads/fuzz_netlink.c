@@ -145,7 +145,7 @@ static uint32_t some_pid(void)
 
 static uint64_t some_address(void)
 {
-	uint64_t base[] = { 0, (uintptr_t)victim_memory, (uintptr_t)main & ~4095ul, 0x7fffffffe000, UINT64_MAX - 8191,
+	uint64_t base[] = { 0, (uintptr_t)victim_memory, (uintptr_t)takes & ~4095ul, 0x7fffffffe000, UINT64_MAX - 8191,
 			    0xffff888000000000 };
 
 	return base[dice(6)] + dice(64) * 4096 + (dice(10) ? 0 : dice(4096));
