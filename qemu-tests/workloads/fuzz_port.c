@@ -64,7 +64,7 @@ static size_t greeting(uint8_t *body, int purpose)
 	at = varint(at + 4, purpose);
 	if (purpose != INSPECT)
 		for (int i = 0; i < 16; i++)
-			*at++ = dice(4) ? i : dice(256);
+			*at++ = dice(4) ? (uint64_t)i : dice(256);
 	at = varint(at, dice(UINT64_MAX));
 	at = varint(at, dice(65536));
 	at = varint(at, facts_length);
