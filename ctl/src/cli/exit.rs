@@ -64,7 +64,9 @@ impl ExitStatus {
     /// What it means, as the help says it.
     pub fn description(self) -> &'static str {
         match self {
-            ExitStatus::Success => "done as asked; after migrate, the process runs there and is gone here",
+            ExitStatus::Success => {
+                "done as asked; after migrate, the process runs there and is gone here"
+            }
             ExitStatus::Failure => "an error without a number of its own",
             ExitStatus::Usage => "the command line makes no sense",
             ExitStatus::NoSuchProcess => "no such process",

@@ -210,7 +210,9 @@ pub struct CompletionsArgs {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = &text[digits.len()..];
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is not a time"))?;
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("`{text}` is not a time"))?;
     let milliseconds = match unit {
         "ms" => Some(number),
         "" | "s" => number.checked_mul(1_000),
@@ -239,7 +241,15 @@ mod tests {
         assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "0", "-1", "1d", "x", "99999999999999999999", "18446744073709551615h"] {
+        for wrong in [
+            "",
+            "0",
+            "-1",
+            "1d",
+            "x",
+            "99999999999999999999",
+            "18446744073709551615h",
+        ] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }

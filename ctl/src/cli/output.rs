@@ -24,7 +24,11 @@ pub struct Document<'a, T: Serialize> {
 
 /// Prints `result` of `command` as one JSON document.
 pub fn print_json<T: Serialize>(command: &str, result: T) -> io::Result<()> {
-    let document = Document { schema: SCHEMA, command, result };
+    let document = Document {
+        schema: SCHEMA,
+        command,
+        result,
+    };
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &document)?;
     out.write_all(b"\n")
@@ -49,7 +53,11 @@ pub fn print_failure(command: &str, failure: &Failure, json: bool) -> io::Result
     }
     writeln!(out, "; process: {}", failure.owner)?;
     for obstacle in &failure.obstacles {
-        writeln!(out, "  {} [{}] ({})", obstacle.message, obstacle.code, obstacle.side)?;
+        writeln!(
+            out,
+            "  {} [{}] ({})",
+            obstacle.message, obstacle.code, obstacle.side
+        )?;
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ pub(super) fn run() -> anyhow::Result<ExitStatus> {
     let mut buffer = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut buffer)?;
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        clap_mangen::Man::new(verb.clone()).title(format!("pmigctl-{}", verb.get_name())).render(&mut buffer)?;
+        clap_mangen::Man::new(verb.clone())
+            .title(format!("pmigctl-{}", verb.get_name()))
+            .render(&mut buffer)?;
     }
     io::stdout().write_all(&buffer)?;
     Ok(ExitStatus::Success)

@@ -2,8 +2,8 @@
 //! `pmigctl migrate`
 
 use super::Context;
-use crate::cli::MigrateArgs;
 use crate::cli::ExitStatus;
+use crate::cli::MigrateArgs;
 use anyhow::bail;
 
 /// Runs the verb.

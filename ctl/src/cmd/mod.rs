@@ -11,6 +11,7 @@ mod man;
 mod migrate;
 mod resolve;
 mod status;
+mod table;
 
 use crate::cli;
 use crate::cli::Cli;
@@ -41,12 +42,19 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // A closed stdout or stderr changes nothing about the outcome.
             drop(error.print());
-            let status = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
+            let status = if error.use_stderr() {
+                ExitStatus::Usage
+            } else {
+                ExitStatus::Success
+            };
             return status.into();
         }
     };
     start_log(cli.global.verbose);
-    let context = Context { json: cli.global.json, socket: cli.global.socket };
+    let context = Context {
+        json: cli.global.json,
+        socket: cli.global.socket,
+    };
     let (name, result) = match cli.command {
         Command::Migrate(arguments) => ("migrate", migrate::run(&context, &arguments)),
         Command::Agent(arguments) => ("agent", agent::run(&context, &arguments)),
@@ -58,12 +66,17 @@ pub fn main() -> ExitCode {
         Command::Completions(arguments) => ("completions", completions::run(&arguments)),
         Command::Man => ("man", man::run()),
     };
-    result.unwrap_or_else(|error| fail(name, &error, context.json)).into()
+    result
+        .unwrap_or_else(|error| fail(name, &error, context.json))
+        .into()
 }
 
 /// Prints `error`, which made the verb `name` fail, and chooses the exit code.
 fn fail(name: &str, error: &anyhow::Error, json: bool) -> ExitStatus {
-    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+    if error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    {
         // Whoever read the result has read enough.
         return ExitStatus::Success;
     }
@@ -83,7 +96,14 @@ fn start_log(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("PMIG_LOG").unwrap_or_else(|_| EnvFilter::new(format!("pmig_ctl={level}")));
-    let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colors).with_target(false).init();
+    let filter = EnvFilter::try_from_env("PMIG_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("pmig_ctl={level}")));
+    let colors = io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colors)
+        .with_target(false)
+        .init();
 }

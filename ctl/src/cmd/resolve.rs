@@ -2,8 +2,8 @@
 //! `pmigctl resolve`
 
 use super::Context;
-use crate::cli::ResolveArgs;
 use crate::cli::ExitStatus;
+use crate::cli::ResolveArgs;
 use anyhow::bail;
 
 /// Runs the verb.

@@ -136,11 +136,32 @@ pub struct ObstacleReport {
     pub object: String,
     /// The whole sentence.
     pub message: String,
+    /// What can be done about it, empty if nothing is known.
+    pub hint: String,
+    /// Whether it stops the migration.
+    pub severity: Severity,
     /// Which host says so.
     pub side: Side,
 }
 
-/// One of the two hosts of a migration.
+impl ObstacleReport {
+    /// Whether it stops the migration.
+    pub fn refuses(&self) -> bool {
+        self.severity == Severity::Refusal
+    }
+}
+
+/// How much an obstacle weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The process could notice the difference, but it is moved.
+    Note,
+    /// The process is not moved.
+    Refusal,
+}
+
+/// A host of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
@@ -148,6 +169,8 @@ pub enum Side {
     Source,
     /// Where it goes.
     Destination,
+    /// Only the comparison of the two shows it.
+    Both,
 }
 
 impl fmt::Display for Side {
@@ -155,6 +178,7 @@ impl fmt::Display for Side {
         f.write_str(match self {
             Side::Source => "source",
             Side::Destination => "destination",
+            Side::Both => "both",
         })
     }
 }
@@ -192,11 +216,18 @@ impl Failure {
 
     /// The process cannot be moved.
     pub fn not_movable(obstacles: Vec<ObstacleReport>) -> Self {
-        let message = match obstacles.as_slice() {
+        let refusals: Vec<&ObstacleReport> = obstacles
+            .iter()
+            .filter(|obstacle| obstacle.refuses())
+            .collect();
+        let message = match refusals.as_slice() {
             [one] => format!("the process cannot be moved: {}", one.message),
             many => format!("the process cannot be moved: {} obstacles", many.len()),
         };
-        Self { obstacles, ..Self::new(FailureCode::NotMovable, message) }
+        Self {
+            obstacles,
+            ..Self::new(FailureCode::NotMovable, message)
+        }
     }
 
     /// The same failure with another owner.

@@ -50,7 +50,9 @@ pub const MESSAGE_MAGIC: u32 = 0x6769_6d70;
 pub const MAX_BODY: u32 = 1024 * 1024;
 
 /// What stands before each message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct MessageHeader {
     /// [`MESSAGE_MAGIC`].

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What an agent does first: it compares the sessions that the module still holds with the decisions in the journal.
+//!
+//! | session in the module | journal | what is done |
+//! |---|---|---|
+//! | source, committed | committed | asks the destination |
+//! | source, committed | nothing | thaws: the last agent died before it decided |
+//! | none | source committed | asks the destination, so that it hears the decision |
+//! | destination, committed | ready | asks the source |
+//! | destination, committed | running | thaws: the last agent died between its note and the deed |
+//! | destination, committed | nothing | kills: nobody was told that it is ready |
+//! | none | destination ready | notes that the process never ran here |
+
+use super::doubt::Doubt;
+use super::Agent;
+use super::Parked;
+use crate::journal::Entry;
+use crate::journal::State;
+use crate::kernel::SessionInfo;
+use crate::proto::Failure;
+use crate::proto::MigrationId;
+use crate::proto::Role;
+use pmig_wire::netlink::SessionState;
+use std::collections::HashSet;
+
+/// Goes on where the last agent of this host stopped.
+pub(crate) fn recover(agent: &Agent) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    for session in agent.machine.sessions()? {
+        if session.state != SessionState::Committed {
+            continue;
+        }
+        if session.owned {
+            tracing::warn!(
+                session = session.session,
+                "another process owns a session of the module"
+            );
+            // Its owner decides. Without this the journal would seem to have lost its process.
+            seen.insert((session.migration, Role::from(session.role)));
+            continue;
+        }
+        seen.insert((session.migration, session.role.into()));
+        let parked = agent.machine.adopt(&session)?;
+        recover_session(agent, &session, parked)?;
+    }
+    for (migration, entry) in agent.journal.entries() {
+        if !seen.contains(&(migration, entry.role)) {
+            recover_entry(agent, migration, entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn recover_session(
+    agent: &Agent,
+    session: &SessionInfo,
+    mut parked: Box<dyn Parked>,
+) -> Result<(), Failure> {
+    let role = Role::from(session.role);
+    let migration = session.migration;
+    let entry = agent.journal.entry(migration, role);
+    tracing::warn!(%migration, %role, pid = session.pid, state = ?entry.as_ref().map(|entry| entry.state),
+        "the last agent left a frozen process behind");
+    match (role, entry) {
+        (Role::Source, Some(entry)) if entry.state == State::Committed => {
+            add(agent, migration, entry, Some(parked))
+        }
+        (Role::Source, _) => parked.thaw()?,
+        (Role::Destination, Some(entry)) if entry.state == State::Ready => {
+            add(agent, migration, entry, Some(parked))
+        }
+        (Role::Destination, Some(entry)) if entry.state == State::Running => parked.thaw()?,
+        (Role::Destination, _) => parked.kill()?,
+    }
+    Ok(())
+}
+
+fn recover_entry(agent: &Agent, migration: MigrationId, entry: Entry) -> Result<(), Failure> {
+    match entry.state {
+        State::Committed => add(agent, migration, entry, None),
+        State::Ready => {
+            tracing::warn!(%migration, "a process that was ready here is gone and never ran");
+            agent.journal.write(
+                migration,
+                Entry {
+                    state: State::Aborted,
+                    ..entry
+                },
+            )?;
+        }
+        State::Running | State::Aborted | State::Done | State::Released => {}
+    }
+    Ok(())
+}
+
+fn add(agent: &Agent, migration: MigrationId, entry: Entry, parked: Option<Box<dyn Parked>>) {
+    agent.doubts.add(Doubt::new(
+        migration,
+        entry,
+        parked,
+        agent.options.doubt_first_delay,
+    ));
+}
