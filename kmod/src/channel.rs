@@ -19,6 +19,8 @@ use crate::stream;
 use crate::stream::Counts;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use pmig_core::validate;
+use pmig_core::validate::Span;
 use pmig_wire::netlink::Attribute;
 use pmig_wire::netlink::Command;
 use pmig_wire::netlink::Role;
@@ -38,7 +40,7 @@ pub(crate) enum Job {
     /// `SendPages`
     Send { mm: Mm, socket: Socket, ranges: KVVec<PageRange>, last: bool },
     /// `ReceivePages`
-    Receive { mm: Mm, socket: Socket, stub: (u64, u64) },
+    Receive { mm: Mm, socket: Socket, stub: Span },
 }
 
 fn session(request: &Request<'_>) -> Result<Arc<Session>, Failure> {
@@ -85,7 +87,9 @@ fn freeze(request: &Request<'_>) -> Result<(), Failure> {
 }
 
 fn vessel(request: &Request<'_>) -> Result<(), Failure> {
-    let stub = (request.u64(Attribute::StubStart)?, request.u64(Attribute::StubEnd)?);
+    let (start, end) = (request.u64(Attribute::StubStart)?, request.u64(Attribute::StubEnd)?);
+    let stub = validate::stub(start, end)
+        .map_err(|reason| Failure::new(EINVAL, format_args!("{}", reason.message())))?;
     session(request)?.add_vessel(task(request)?, stub)
 }
 
@@ -112,7 +116,7 @@ fn receive_pages(request: &Request<'_>) -> Result<Job, Failure> {
     if session.role != Role::Destination {
         return Err(Failure::new(EINVAL, format_args!("only a vessel receives pages")));
     }
-    let stub = session.inner.lock().member(&task)?.stub;
+    let stub = session.inner.lock().member(&task)?.stub.ok_or(EINVAL)?;
     let socket = Socket::from_fd(request.u32(Attribute::Socket)?)?;
     Ok(Job::Receive { mm: memory(&task)?, socket, stub })
 }
@@ -124,7 +128,7 @@ fn restore_records(request: &Request<'_>) -> Result<(), Failure> {
     }
     let task = task(request)?;
     let mut inner = session.inner.lock();
-    if inner.state != SessionState::Frozen {
+    if inner.core.state != SessionState::Frozen {
         return Err(Failure::new(EBUSY, format_args!("the vessel is not frozen")));
     }
     restore::restore(&inner.frozen(&task)?.parks, request.blob(Attribute::Records)?)
@@ -161,7 +165,7 @@ fn status() -> Result<Dump, Failure> {
         let values: [(Attribute, &[u8]); 7] = [
             (Attribute::Session, &session.id.to_ne_bytes()),
             (Attribute::Role, &[session.role as u8]),
-            (Attribute::State, &[inner.state as u8]),
+            (Attribute::State, &[inner.core.state as u8]),
             (Attribute::Migration, &session.migration),
             (Attribute::Pid, &pid.to_ne_bytes()),
             (Attribute::Threads, &threads.to_ne_bytes()),
@@ -191,10 +195,7 @@ impl Handler for Channel {
             Command::ReceivePages => return receive_pages(request).map(Some),
             Command::Restore => restore_records(request),
             Command::Commit => session(request)?.commit(),
-            Command::Kill => {
-                session(request)?.kill();
-                Ok(())
-            }
+            Command::Kill => session(request)?.kill(),
             Command::Harvest => harvest(request),
             Command::Vessel => vessel(request),
             Command::Adopt => session(request)?.adopt(request.port()),

@@ -17,6 +17,11 @@ use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
+use pmig_core::session as core_session;
+use pmig_core::session::Action;
+use pmig_core::session::Event;
+use pmig_core::session::Refused;
+use pmig_core::validate::Span;
 use pmig_wire::netlink::Role;
 use pmig_wire::netlink::SessionState;
 
@@ -31,20 +36,34 @@ pub(crate) struct Member {
     pub(crate) leader: Task,
     /// Empty while the process runs.
     pub(crate) parks: Parks,
-    /// Addresses of a vessel's stub; 0 and 0 for a source.
-    pub(crate) stub: (u64, u64),
+    /// Addresses of a vessel's stub; none for a source.
+    pub(crate) stub: Option<Span>,
 }
 
 impl Member {
     /// Whether all of it is frozen.
-    pub(crate) fn is_frozen(&self) -> bool {
+    fn is_frozen(&self) -> bool {
         !self.parks.is_empty()
+    }
+
+    /// The last steps before a vessel runs as the process that it has become.
+    fn prepare_restored(&self) -> Result<(), Failure> {
+        let (Some(first), Some(stub)) = (self.parks.first(), self.stub) else {
+            return Err(Failure::new(EBUSY, format_args!("a vessel is not frozen")));
+        };
+        for park in self.parks.iter() {
+            park.mark_restored();
+        }
+        first.unmap_stub(stub.start, stub.end).map_err(|errno| {
+            Failure::new(errno, format_args!("the vessel's stub cannot be unmapped"))
+        })
     }
 }
 
 /// What changes in a session.
 pub(crate) struct Inner {
-    pub(crate) state: SessionState,
+    /// Decides what the session may do.
+    pub(crate) core: core_session::Session,
     /// Port ID of the owner's socket, 0 for none.
     pub(crate) owner: u32,
     pub(crate) members: KVec<Member>,
@@ -68,6 +87,14 @@ impl Inner {
             Err(Failure::new(EBUSY, format_args!("the process is not frozen")))
         }
     }
+
+    /// What `event` asks for, or why it is refused.
+    fn ask(&self, event: Event) -> Result<(core_session::Session, Action), Failure> {
+        self.core.on(event).map_err(|refused| {
+            let errno = if refused == Refused::Ended { ENOENT } else { EBUSY };
+            Failure::new(errno, format_args!("{}", refused.message()))
+        })
+    }
 }
 
 /// One side of one migration on this host.
@@ -82,16 +109,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Makes a session for the socket `owner`.
+    /// Opens a session for the socket `owner`.
     pub(crate) fn open(owner: u32, role: Role, migration: [u8; 16]) -> Result<u32, Failure> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed).max(1);
+        let core = core_session::Session::new(role);
         let session = Arc::pin_init(
             pin_init!(Self {
                 id,
                 migration,
                 role,
                 inner <- new_mutex!(Inner {
-                    state: SessionState::Open,
+                    core,
                     owner,
                     members: KVec::new(),
                 }),
@@ -133,18 +161,31 @@ impl Session {
         });
     }
 
-    fn end(&self, inner: &mut Inner) -> KVec<Member> {
-        inner.state = SessionState::Ended;
-        self.forget();
-        core::mem::replace(&mut inner.members, KVec::new())
+    /// Does what a transition asks for, and takes it.
+    fn apply(&self, inner: &mut Inner, next: core_session::Session, action: Action) {
+        match action {
+            Action::Release => inner.members.iter().for_each(|member| freeze::release(&member.parks)),
+            Action::Kill => inner.members.iter().for_each(|member| member.leader.kill()),
+            Action::Nothing | Action::Park | Action::Disown | Action::Own => {}
+        }
+        inner.core = next;
+        if next.state == SessionState::Ended {
+            inner.members.clear();
+            self.forget();
+        }
+    }
+
+    fn handle(&self, event: Event) -> Result<(), Failure> {
+        let mut inner = self.inner.lock();
+        let (next, action) = inner.ask(event)?;
+        self.apply(&mut inner, next, action);
+        Ok(())
     }
 
     /// Freezes a process into the session. Returns the number of threads.
     pub(crate) fn freeze(&self, leader: &Task, milliseconds: u32) -> Result<usize, Failure> {
         let mut inner = self.inner.lock();
-        if !matches!(inner.state, SessionState::Open | SessionState::Frozen) {
-            return Err(EBUSY.into());
-        }
+        let (next, action) = inner.ask(Event::Freeze)?;
         if Self::holds(leader)?.is_some_and(|id| id != self.id) {
             return Err(Failure::new(EBUSY, format_args!("another session holds the process")));
         }
@@ -165,11 +206,11 @@ impl Session {
         match known.and_then(|index| inner.members.get_mut(index)) {
             Some(member) => member.parks = parks,
             None => {
-                let member = Member { leader: leader.clone(), parks, stub: (0, 0) };
+                let member = Member { leader: leader.clone(), parks, stub: None };
                 inner.members.push(member, GFP_KERNEL)?;
             }
         }
-        inner.state = SessionState::Frozen;
+        self.apply(&mut inner, next, action);
         Ok(threads)
     }
 
@@ -187,100 +228,50 @@ impl Session {
     }
 
     /// Gives a vessel to the session.
-    pub(crate) fn add_vessel(&self, leader: Task, stub: (u64, u64)) -> Result<(), Failure> {
+    pub(crate) fn add_vessel(&self, leader: Task, stub: Span) -> Result<(), Failure> {
         let mut inner = self.inner.lock();
-        if self.role != Role::Destination || inner.state != SessionState::Open {
-            return Err(EBUSY.into());
+        if self.role != Role::Destination || inner.core.state != SessionState::Open {
+            return Err(Failure::new(EBUSY, format_args!("the session takes no vessel")));
         }
-        let (start, end) = stub;
-        let page = pmig_wire::PAGE_SIZE;
-        if start >= end || start % page != 0 || end % page != 0 {
-            return Err(Failure::new(EINVAL, format_args!("the stub's addresses make no sense")));
-        }
-        inner.members.push(Member { leader, parks: Parks::new(), stub }, GFP_KERNEL)?;
+        inner.members.push(Member { leader, parks: Parks::new(), stub: Some(stub) }, GFP_KERNEL)?;
         Ok(())
     }
 
     /// Lets everything run: a source as if nothing had happened, a destination as the process that it has become.
     pub(crate) fn thaw(&self) -> Result<(), Failure> {
         let mut inner = self.inner.lock();
-        if inner.state == SessionState::Ended {
-            return Err(ENOENT.into());
-        }
+        let (next, action) = inner.ask(Event::Thaw)?;
         if self.role == Role::Destination {
             for member in inner.members.iter() {
-                let Some(first) = member.parks.first() else {
-                    return Err(Failure::new(EBUSY, format_args!("a vessel is not frozen")));
-                };
-                for park in member.parks.iter() {
-                    park.mark_restored();
-                }
-                if first.task().is_exiting() {
-                    return Err(Failure::new(ESRCH, format_args!("the restored process is dead")));
-                }
-                first.unmap_stub(member.stub.0, member.stub.1).map_err(|errno| {
-                    Failure::new(errno, format_args!("the vessel's stub cannot be unmapped"))
-                })?;
+                member.prepare_restored()?;
             }
         }
-        for member in self.end(&mut inner) {
-            freeze::release(&member.parks);
-        }
+        self.apply(&mut inner, next, action);
         Ok(())
     }
 
     /// Kills everything.
-    pub(crate) fn kill(&self) {
-        let mut inner = self.inner.lock();
-        for member in self.end(&mut inner) {
-            member.leader.kill();
-        }
+    pub(crate) fn kill(&self) -> Result<(), Failure> {
+        self.handle(Event::Kill)
     }
 
     /// The point of no return.
     pub(crate) fn commit(&self) -> Result<(), Failure> {
-        let mut inner = self.inner.lock();
-        match inner.state {
-            SessionState::Frozen => {
-                inner.state = SessionState::Committed;
-                Ok(())
-            }
-            SessionState::Committed => Ok(()),
-            _ => Err(Failure::new(EBUSY, format_args!("the session is not frozen"))),
-        }
+        self.handle(Event::Commit)
+    }
+
+    /// Undoes everything, unless the session is committed.
+    pub(crate) fn abort(&self) -> Result<(), Failure> {
+        self.handle(Event::End)
     }
 
     /// Makes `port` the owner of a committed session that has none.
     pub(crate) fn adopt(&self, port: u32) -> Result<(), Failure> {
         let mut inner = self.inner.lock();
-        if inner.state != SessionState::Committed {
-            return Err(Failure::new(EBUSY, format_args!("the session is not committed")));
-        }
-        if inner.owner != 0 && inner.owner != port {
-            return Err(Failure::new(EBUSY, format_args!("the session has an owner")));
-        }
+        let (next, action) = inner.ask(Event::Adopt)?;
         inner.owner = port;
+        self.apply(&mut inner, next, action);
         Ok(())
-    }
-
-    /// Undoes everything, unless the session is committed.
-    pub(crate) fn abort(&self) -> Result<(), Failure> {
-        let mut inner = self.inner.lock();
-        match inner.state {
-            SessionState::Committed => {
-                Err(Failure::new(EBUSY, format_args!("the session is committed")))
-            }
-            SessionState::Ended => Ok(()),
-            SessionState::Open | SessionState::Frozen => {
-                for member in self.end(&mut inner) {
-                    match self.role {
-                        Role::Source => freeze::release(&member.parks),
-                        Role::Destination => member.leader.kill(),
-                    }
-                }
-                Ok(())
-            }
-        }
     }
 
     /// The socket `port` was closed.
@@ -290,15 +281,17 @@ impl Session {
             return;
         };
         for session in sessions {
-            let is_owner = {
-                let mut inner = session.inner.lock();
-                let is_owner = inner.owner == port;
-                if is_owner {
-                    inner.owner = 0;
-                }
-                is_owner
+            let mut inner = session.inner.lock();
+            if inner.owner != port {
+                continue;
+            }
+            inner.owner = 0;
+            let Ok((next, action)) = inner.ask(Event::OwnerGone) else {
+                continue;
             };
-            if is_owner && session.abort().is_ok() {
+            let held = inner.members.iter().any(|member| member.is_frozen());
+            session.apply(&mut inner, next, action);
+            if held && next.state == SessionState::Ended {
                 pr_info!("the owner of session {} is gone: undone\n", session.id);
             }
         }

@@ -9,6 +9,8 @@ use crate::kx::pages::Access;
 use crate::kx::pages::PageBatch;
 use crate::kx::socket::Socket;
 use kernel::prelude::*;
+use pmig_core::validate;
+use pmig_core::validate::Span;
 use pmig_wire::mm::vma;
 use pmig_wire::pages::PageHeader;
 use pmig_wire::pages::PageRange;
@@ -19,9 +21,6 @@ use zerocopy::little_endian::U32;
 use zerocopy::little_endian::U64;
 use zerocopy::FromZeros;
 use zerocopy::IntoBytes;
-
-/// First address that no program can have (arch/x86/include/asm/page_64_types.h, with four levels of page tables).
-const ADDRESS_END: u64 = 0x7fff_ffff_f000;
 
 /// What a stream carried.
 #[derive(Clone, Copy, Default)]
@@ -137,10 +136,8 @@ pub(crate) fn send(mm: &Mm, socket: &Socket, ranges: &[PageRange], last: bool) -
     let mut batch = PageBatch::new(Access::Read)?;
     let mappings = mm.mappings()?;
     for range in ranges {
-        let (start, end) = (range.start.get(), range.end.get());
-        if start % PAGE_SIZE != 0 || end % PAGE_SIZE != 0 || start > end || end > ADDRESS_END {
-            return Err(Failure::new(EINVAL, format_args!("a page range makes no sense: {start:x}-{end:x}")));
-        }
+        let Span { start, end } = validate::page_range(range)
+            .map_err(|reason| Failure::new(EINVAL, format_args!("{}", reason.message())))?;
         let first = mappings.partition_point(|mapping| mapping.end <= start);
         for mapping in mappings.get(first..).unwrap_or(&[]) {
             if mapping.start >= end {
@@ -163,7 +160,7 @@ pub(crate) fn send(mm: &Mm, socket: &Socket, ranges: &[PageRange], last: bool) -
 }
 
 /// Fills memory with the frames that arrive, until the stream ends. Nothing is written into `stub`.
-pub(crate) fn receive(mm: &Mm, socket: &Socket, stub: (u64, u64)) -> Result<Counts, Failure> {
+pub(crate) fn receive(mm: &Mm, socket: &Socket, stub: Span) -> Result<Counts, Failure> {
     let mut counts = Counts::default();
     let mut batch = PageBatch::new(Access::Write)?;
     loop {
@@ -172,19 +169,13 @@ pub(crate) fn receive(mm: &Mm, socket: &Socket, stub: (u64, u64)) -> Result<Coun
             Failure::new(errno, format_args!("the page stream broke off"))
         })?;
         counts.bytes = counts.bytes.saturating_add(size_of::<PageHeader>() as u64);
-        if header.magic.get() != PAGE_MAGIC || header.pages.get() > MAX_PAGES {
-            return Err(Failure::new(EBADMSG, format_args!("the page stream holds garbage")));
-        }
-        let pages = header.pages.get() as usize;
-        if pages == 0 {
+        let span = validate::page_header(&header, stub)
+            .map_err(|reason| Failure::new(EBADMSG, format_args!("{}", reason.message())))?;
+        let Some(Span { start, end }) = span else {
             return Ok(counts);
-        }
-        let bytes = (pages as u64).saturating_mul(PAGE_SIZE);
-        let start = header.address.get();
-        let end = start.saturating_add(bytes);
-        if start % PAGE_SIZE != 0 || end > ADDRESS_END || (start < stub.1 && end > stub.0) {
-            return Err(Failure::new(EBADMSG, format_args!("pages for a place where none belong: {start:x}")));
-        }
+        };
+        let bytes = end.saturating_sub(start);
+        let pages = (bytes / PAGE_SIZE) as usize;
         batch.clear();
         while batch.len() < pages {
             let address = start.saturating_add((batch.len() as u64).saturating_mul(PAGE_SIZE));

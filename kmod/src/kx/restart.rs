@@ -103,7 +103,6 @@ pub(crate) fn get(park: &Park) -> Option<Restart> {
                 restart.bitset.set(futex.bitset);
                 restart.expires.set(futex.time.saturating_add(offset));
                 restart.address.set(futex.uaddr as u64);
-                restart.address2.set(futex.uaddr2 as u64);
             }
             RestartKind::Poll => {
                 let poll = &block.__bindgen_anon_1.poll;
@@ -119,7 +118,7 @@ pub(crate) fn get(park: &Park) -> Option<Restart> {
     Some(restart)
 }
 
-/// Gives a parked thread its restart block.
+/// Gives a parked thread its restart block, which [`pmig_core::validate::restart`] has found good.
 pub(crate) fn set(park: &Park, restart: &Restart) -> Result {
     let kind = RestartKind::from_wire(restart.kind.get()).ok_or(EINVAL)?;
     let address = slot(kind).ok_or(EINVAL)?.load(Ordering::Acquire);
@@ -139,14 +138,10 @@ pub(crate) fn set(park: &Park, restart: &Restart) -> Result {
         RestartKind::None => bindings::restart_block__bindgen_ty_1::default(),
         RestartKind::Nanosleep => {
             let clock = restart.selector.get();
-            if clock > bindings::CLOCK_TAI {
-                return Err(EINVAL);
-            }
             bindings::restart_block__bindgen_ty_1 {
                 nanosleep: bindings::restart_block__bindgen_ty_1__bindgen_ty_2 {
                     clockid: clock as i32,
-                    // TT_NONE or TT_NATIVE: a 64-bit program has no other.
-                    type_: restart.argument.get().min(1),
+                    type_: restart.argument.get(),
                     expires: expires.saturating_sub(view(task, clock)),
                     __bindgen_anon_1:
                         bindings::restart_block__bindgen_ty_1__bindgen_ty_2__bindgen_ty_1 {
@@ -164,7 +159,7 @@ pub(crate) fn set(park: &Park, restart: &Restart) -> Result {
                     flags,
                     bitset: restart.bitset.get(),
                     time: expires.saturating_sub(view(task, futex_clock(flags))),
-                    uaddr2: restart.address2.get() as usize as *mut _,
+                    uaddr2: core::ptr::null_mut(),
                 },
             }
         }

@@ -525,26 +525,15 @@ impl Task {
         thread.comm = self.comm();
     }
 
-    /// Registers the rseq area that a record names for this parked task.
+    /// Registers the rseq area of a record that [`pmig_core::validate::thread`] has found good for this parked task.
     pub(crate) fn set_rseq(&self, thread: &Thread) -> Result {
-        const ADDRESS_END: u64 = 0x7fff_ffff_f000;
-        const SMALLEST: u32 = 32;
-        let (start, length) = (thread.rseq_start.get(), thread.rseq_length.get());
         let version = u8::try_from(thread.rseq_version.get()).map_err(|_| EINVAL)?;
-        if start != 0 {
-            let end = start.checked_add(u64::from(length)).ok_or(EINVAL)?;
-            if length < SMALLEST || end > ADDRESS_END || start % 32 != 0 || version == 0 {
-                return Err(EINVAL);
-            }
-        } else if version != 0 {
-            return Err(EINVAL);
-        }
         // SAFETY: The task is parked: it looks at the registration when it goes back to user mode.
         unsafe {
             sys::pmig_set_rseq(
                 self.as_ptr(),
-                start as usize,
-                length,
+                thread.rseq_start.get() as usize,
+                thread.rseq_length.get(),
                 thread.rseq_signature.get(),
                 version,
             );

@@ -12,6 +12,7 @@ use crate::kx::netlink::Failure;
 use crate::kx::park::Park;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use pmig_core::validate::Reason;
 use pmig_wire::record::Kind;
 use pmig_wire::record::Reader;
 
@@ -31,6 +32,10 @@ impl<'a> Finder<'a> {
         Ok(Self { parks, tids, cursor: 0 })
     }
 
+    fn has(&self, tid: u32) -> bool {
+        self.tids.get(self.cursor) == Some(&tid) || self.tids.contains(&tid)
+    }
+
     fn find(&mut self, tid: u32) -> Result<&'a Arc<Park>, Failure> {
         for step in 0..self.tids.len() {
             let index = self.cursor.wrapping_add(step) % self.tids.len();
@@ -44,7 +49,11 @@ impl<'a> Finder<'a> {
 }
 
 fn garbled(kind: Kind) -> Failure {
-    Failure::new(EBADMSG, format_args!("a record of kind {kind:?} makes no sense"))
+    Failure::new(EBADMSG, format_args!("a record of kind {kind:?} is garbled"))
+}
+
+fn bad(reason: Reason) -> Failure {
+    Failure::new(EBADMSG, format_args!("{}", reason.message()))
 }
 
 /// Gives the threads of a frozen vessel what `bytes`, a record stream, say.

@@ -126,7 +126,7 @@ pub struct Restart {
     pub expires: I64,
     /// Nanosleep: where the remaining time goes. Futex: the word. Poll: the entries.
     pub address: U64,
-    /// Futex: the second word.
+    /// Zero: no kind of call that goes on has a second address.
     pub address2: U64,
     /// Futex: the bit set.
     pub bitset: U32,
