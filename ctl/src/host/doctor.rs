@@ -7,6 +7,7 @@ use super::Found;
 use super::HostFacts;
 use crate::kernel::KernelError;
 use crate::kernel::ModuleInfo;
+use crate::proto::Failure;
 use nix::unistd::access;
 use nix::unistd::AccessFlags;
 use pmig_wire::thread::RestartKind;
@@ -135,6 +136,16 @@ pub fn check_peer(here: &HostFacts, there: &HostFacts) -> Vec<Check> {
     }
     checks.sort_by_key(|check| std::cmp::Reverse(check.status));
     checks
+}
+
+/// What is said of a peer that cannot be asked.
+pub fn unreachable_peer(failure: &Failure) -> Check {
+    Check::new(
+        "peer",
+        CheckStatus::Fail,
+        failure.message.clone(),
+        "start the agent there, open its port in the firewall, and use the same version of pmig",
+    )
 }
 
 fn architecture() -> Check {

@@ -2,8 +2,8 @@
 //! Facts about this host and its processes, and everything that stands in the way of moving one of them.
 //!
 //! [`HostFacts`] is what two agents tell each other first; [`compare()`] says whether a process of the one can go on on
-//! the other. [`admission`] turns what the module says about a process into [`Found`] obstacles, and [`limits`] asks
-//! whether a host has room for it. The obstacles themselves are those of [`pmig_core::obstacle`].
+//! the other. [`admission`] turns what the module says about a process into [`Found`] obstacles, and [`limits`] says
+//! what a host lets no process have. The obstacles themselves are those of [`pmig_core::obstacle`].
 #![forbid(unsafe_code)]
 
 pub mod admission;

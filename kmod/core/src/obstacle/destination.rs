@@ -55,6 +55,9 @@ obstacles! {
     TASK_LIMIT, Refusal, Destination, "T1", "task-limit",
         "the destination does not allow so many more threads: {object}",
         "raise pids.max of the agent's cgroup or kernel.threads-max there";
+    CAPABILITY_MISSING, Refusal, Destination, "T17", "capability-missing",
+        "the destination's agent may not give the process {object}",
+        "run the agent there as root with all capabilities, outside containers";
     MAPPING_LIMIT, Refusal, Destination, "M1", "mapping-limit",
         "the process has more mappings than the destination allows: {object}",
         "raise vm.max_map_count there (sysctl)";
