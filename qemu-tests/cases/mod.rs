@@ -5,12 +5,23 @@
 use qemu_tests::Case;
 
 mod cluster;
+mod endurance;
+mod faults;
+mod features;
 mod module;
+mod programs;
+mod refusals;
+mod workload;
 
 /// All tests, in the order in which they run.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(cluster::cases());
     cases.extend(module::cases());
+    cases.extend(features::cases());
+    cases.extend(programs::cases());
+    cases.extend(refusals::cases());
+    cases.extend(faults::cases());
+    cases.extend(endurance::cases());
     cases
 }

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Something goes wrong at each point of a migration: exactly one copy runs in the end, and the next attempt works.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::ensure;
+use anyhow::Context;
+use anyhow::Result;
+use qemu_tests::agents::Agents;
+use qemu_tests::agents::PORT;
+use qemu_tests::agents::TOOL;
+use qemu_tests::Case;
+use qemu_tests::Cluster;
+use qemu_tests::Guest;
+use qemu_tests::Running;
+
+use crate::cases::workload::agents;
+use crate::cases::workload::migrate;
+use crate::cases::workload::Workload;
+
+/// The phases in their order; a fault can happen at the beginning or at the end of each, on either side.
+const PHASES: &[&str] = &[
+    "negotiate",
+    "admit",
+    "prepare",
+    "freeze",
+    "capture",
+    "transfer",
+    "rebuild",
+    "commit",
+    "thaw",
+    "release",
+];
+
+/// The guest that is each side.
+const SIDES: &[(&str, usize)] = &[("source", 0), ("destination", 1)];
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &(side, _) in SIDES {
+        for action in ["kill", "disconnect", "error"] {
+            for edge in ["begin", "end"] {
+                let name =
+                    format!("o11_exactly_one: {action} on the {side} at the {edge} of each phase");
+                cases.push(
+                    Case::new(name, move |cluster| each_phase(cluster, side, edge, action))
+                        .timeout(600),
+                );
+            }
+        }
+    }
+    cases.extend([
+        Case::new(
+            "o11_exactly_one: the link is cut in each phase and comes back",
+            |cluster| cut(cluster, Duration::from_secs(4)),
+        )
+        .timeout(600),
+        Case::new(
+            "o11_exactly_one: the link is cut for long around the commit",
+            cut_around_commit,
+        )
+        .timeout(300),
+        Case::new(
+            "o12_source_resumes: the destination runs out of memory",
+            out_of_memory,
+        )
+        .timeout(180),
+        Case::new(
+            "o12_source_resumes: the time for a migration is over",
+            timeout,
+        )
+        .timeout(120),
+        Case::new(
+            "both agents die while a process is frozen, and come back",
+            both_die,
+        )
+        .timeout(180),
+        Case::new("a frozen process can be killed", killed_while_frozen).timeout(120),
+        Case::new(
+            "the parent hears nothing of a migration that was aborted",
+            parent,
+        )
+        .timeout(120),
+    ]);
+    cases
+}
+
+/// An agent with options of its own.
+fn start_agent(guest: &Guest, options: &str) -> Result<Running> {
+    let mut agent = guest.spawn(&format!("exec {TOOL} agent --insecure {options}"))?;
+    let ready = guest.wait_until(20, &format!("ss -Htln | grep -q ':{PORT} '"));
+    if ready.is_err() {
+        let log = agent.so_far()?.to_string();
+        return Err(ready.expect_err("it is one")).context(log);
+    }
+    Ok(agent)
+}
+
+/// Lets the agent of a guest have one fault, and gives it back once that has happened.
+fn with_fault(agents: &Agents<'_>, guest: &Guest, index: usize, fault: &str) -> Result<Running> {
+    agents.stop(index)?;
+    start_agent(guest, &format!("--fault {fault}"))
+}
+
+/// The fault has had its effect: everybody is well again, one copy runs, and it can be moved.
+fn recover(
+    cluster: &Cluster,
+    agents: &Agents<'_>,
+    workload: &Workload,
+    during: &str,
+) -> Result<()> {
+    let here = workload
+        .wait_for_one_copy(cluster)
+        .with_context(|| during.to_owned())?;
+    let there = 1 - here;
+    // What is left of the failed attempt may take a moment to be noticed; but not for ever.
+    let deadline = Instant::now() + Duration::from_secs(40);
+    loop {
+        match migrate(cluster, agents, workload, here, there) {
+            Ok(_) => break,
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context(format!("{during}: the second attempt fails")))
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
+        workload.wait_for_one_copy(cluster)?;
+        if workload.processes(cluster.guest(there))? == [workload.pid] {
+            break;
+        }
+    }
+    workload.finish(cluster.guest(there))?;
+    let status = agents.pmigctl(0, "status --json")?;
+    ensure!(status.success(), "{during}: {status}");
+    Ok(())
+}
+
+fn each_phase(cluster: &Cluster, side: &str, edge: &str, action: &str) -> Result<()> {
+    let agents = agents(cluster)?;
+    let index = usize::from(side == "destination");
+    let mut failures = Vec::new();
+    for phase in PHASES {
+        let fault = format!("{side}:{phase}:{edge}:{action}");
+        if let Err(error) = one_fault(cluster, &agents, index, &fault) {
+            failures.push(format!("{fault}: {error:#}"));
+            // The next one begins as if nothing had been.
+            for (index, guest) in cluster.guests().iter().enumerate() {
+                let _ = agents.kill(index);
+                guest.run("pkill -KILL -x pmigctl; pkill -KILL m1_anonymous; rm -rf /var/lib/pmig /run/pmig")?;
+                agents.start(index)?;
+            }
+        }
+    }
+    ensure!(
+        failures.is_empty(),
+        "{} of {}:\n{}",
+        failures.len(),
+        PHASES.len(),
+        failures.join("\n\n")
+    );
+    Ok(())
+}
+
+fn one_fault(cluster: &Cluster, agents: &Agents<'_>, index: usize, fault: &str) -> Result<()> {
+    let node1 = cluster.guest(0);
+    let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
+    let mut agent = with_fault(agents, cluster.guest(index), index, fault)?;
+    let output = agents.pmigctl(
+        0,
+        &format!("migrate --json --timeout 20 {} node2", workload.pid),
+    )?;
+    if fault.ends_with(":kill") {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !agent.has_ended()? {
+            ensure!(
+                Instant::now() < deadline,
+                "the agent has not died\n{output}\n{}",
+                agent.so_far()?
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        agents.start(index)?;
+    } else {
+        workload
+            .wait_for_one_copy(cluster)
+            .with_context(|| format!("{output}"))?;
+        agent.signal(libc::SIGTERM)?;
+        agent.wait(Duration::from_secs(30))?;
+        agents.start(index)?;
+    }
+    recover(cluster, agents, &workload, &format!("{output}"))
+}
+
+/// Cuts the link while the source waits in each phase.
+fn cut(cluster: &Cluster, gone: Duration) -> Result<()> {
+    let agents = agents(cluster)?;
+    let mut failures = Vec::new();
+    for phase in PHASES {
+        let fault = format!("source:{phase}:delay=1500");
+        let one = || -> Result<()> {
+            let node1 = cluster.guest(0);
+            let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
+            let agent = with_fault(&agents, node1, 0, &fault)?;
+            let migration = node1.spawn(&format!(
+                "exec {TOOL} migrate --json --timeout 30 {} node2",
+                workload.pid
+            ))?;
+            std::thread::sleep(Duration::from_millis(700));
+            cluster.cut_link(1)?;
+            std::thread::sleep(gone);
+            cluster.restore_link(1)?;
+            let output = migration.wait(Duration::from_secs(90))?;
+            workload
+                .wait_for_one_copy(cluster)
+                .with_context(|| format!("{output}"))?;
+            agent.signal(libc::SIGTERM)?;
+            agent.wait(Duration::from_secs(30))?;
+            agents.start(0)?;
+            recover(cluster, &agents, &workload, &format!("{output}"))
+        };
+        if let Err(error) = one() {
+            failures.push(format!("{phase}: {error:#}"));
+            cluster.restore_link(1)?;
+            for (index, guest) in cluster.guests().iter().enumerate() {
+                let _ = agents.kill(index);
+                guest.run("pkill -KILL -x pmigctl; pkill -KILL m1_anonymous; rm -rf /var/lib/pmig /run/pmig")?;
+                agents.start(index)?;
+            }
+        }
+    }
+    ensure!(
+        failures.is_empty(),
+        "{} of {}:\n{}",
+        failures.len(),
+        PHASES.len(),
+        failures.join("\n\n")
+    );
+    Ok(())
+}
+
+/// The link is gone for longer than anybody waits, just when the decision is made. Meanwhile no copy or one copy runs.
+fn cut_around_commit(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    for point in [
+        "source:commit:begin",
+        "source:commit:end",
+        "source:thaw:begin",
+    ] {
+        let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
+        let agent = with_fault(&agents, node1, 0, &format!("{point}:delay=1500"))?;
+        let migration = node1.spawn(&format!(
+            "exec {TOOL} migrate --json {} node2",
+            workload.pid
+        ))?;
+        std::thread::sleep(Duration::from_millis(800));
+        cluster.cut_link(1)?;
+        for _ in 0..25 {
+            workload.ensure_unharmed(node1)?;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        cluster.restore_link(1)?;
+        let output = migration.wait(Duration::from_secs(60))?;
+        workload
+            .wait_for_one_copy(cluster)
+            .with_context(|| format!("{point}: {output}"))?;
+        agent.signal(libc::SIGTERM)?;
+        agent.wait(Duration::from_secs(30))?;
+        agents.start(0)?;
+        recover(cluster, &agents, &workload, &format!("{point}: {output}"))?;
+    }
+    Ok(())
+}
+
+fn out_of_memory(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let (node1, node2) = (cluster.guest(0), cluster.guest(1));
+    let workload = Workload::start(node1, "m1_anonymous_memory large=96")?;
+    // The vessel is a child of the agent, so it is in the agent's cgroup.
+    node2.run_ok(
+        "mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+        mkdir -p /sys/fs/cgroup/small
+        echo 40M >/sys/fs/cgroup/small/memory.max
+        echo 0 >/sys/fs/cgroup/small/memory.swap.max 2>/dev/null || true
+        pgrep -o -f '^[/]pmig/pmigctl agent' >/sys/fs/cgroup/small/cgroup.procs",
+    )?;
+    let output = agents.pmigctl(
+        0,
+        &format!("migrate --json --timeout 60 {} node2", workload.pid),
+    )?;
+    ensure!(
+        !output.success(),
+        "it has found memory that is not there\n{output}"
+    );
+    let here = workload.wait_for_one_copy(cluster)?;
+    ensure!(here == 0, "it is not where it was\n{output}");
+    let _ = agents.kill(1);
+    node2.run("for pid in $(cat /sys/fs/cgroup/small/cgroup.procs); do kill -KILL $pid; done; sleep 0.5; rmdir /sys/fs/cgroup/small")?;
+    node2.mark_log()?; // the kernel has told of the lack of memory
+    agents.start(1)?;
+    recover(cluster, &agents, &workload, &format!("{output}"))
+}
+
+fn timeout(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
+    let agent = with_fault(&agents, node1, 0, "source:transfer:delay=8000")?;
+    let output = agents.pmigctl(
+        0,
+        &format!("migrate --json --timeout 2 {} node2", workload.pid),
+    )?;
+    ensure!(!output.success(), "{output}");
+    ensure!(
+        workload.wait_for_one_copy(cluster)? == 0,
+        "it is not where it was\n{output}"
+    );
+    agent.signal(libc::SIGTERM)?;
+    agent.wait(Duration::from_secs(30))?;
+    agents.start(0)?;
+    recover(cluster, &agents, &workload, &format!("{output}"))
+}
+
+fn both_die(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    for phase in ["capture", "transfer", "commit", "thaw"] {
+        let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
+        let mut first = with_fault(&agents, node1, 0, &format!("source:{phase}:end:kill"))?;
+        let mut second = with_fault(
+            &agents,
+            cluster.guest(1),
+            1,
+            &format!("destination:{phase}:end:kill"),
+        )?;
+        let output = agents.pmigctl(
+            0,
+            &format!("migrate --json --timeout 20 {} node2", workload.pid),
+        )?;
+        // Whoever has not met its fault ends now.
+        for agent in [&mut first, &mut second] {
+            if !agent.has_ended()? {
+                agent.signal(libc::SIGKILL)?;
+            }
+        }
+        agents.start(0)?;
+        agents.start(1)?;
+        recover(cluster, &agents, &workload, &format!("{phase}: {output}"))?;
+    }
+    Ok(())
+}
+
+fn killed_while_frozen(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    let workload = Workload::start(node1, "t1_threads")?;
+    let agent = with_fault(&agents, node1, 0, "source:transfer:delay=3000")?;
+    let migration = node1.spawn(&format!(
+        "exec {TOOL} migrate --json --timeout 20 {} node2",
+        workload.pid
+    ))?;
+    std::thread::sleep(Duration::from_millis(1200));
+    node1.run_ok(&format!("kill -KILL {}", workload.pid))?;
+    workload.wait_for_end(node1, 5)?;
+    let output = migration.wait(Duration::from_secs(60))?;
+    ensure!(!output.success(), "{output}");
+    std::thread::sleep(Duration::from_secs(1));
+    for guest in cluster.guests() {
+        ensure!(
+            workload.processes(guest)?.is_empty(),
+            "a copy is left in {}\n{output}",
+            guest.name()
+        );
+    }
+    drop(agent);
+    Ok(())
+}
+
+fn parent(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    for fault in [
+        "source:transfer:error",
+        "destination:rebuild:error",
+        "source:capture:end:disconnect",
+    ] {
+        let workload = Workload::start(node1, "parent")?;
+        let index = usize::from(fault.starts_with("destination"));
+        let agent = with_fault(&agents, cluster.guest(index), index, fault)?;
+        let output = agents.pmigctl(
+            0,
+            &format!("migrate --json --timeout 20 {} node2", workload.pid),
+        )?;
+        ensure!(!output.success(), "{fault}: {output}");
+        workload.wait_for_beat(node1)?;
+        // Moved and aborted again, for good measure.
+        let _ = agents.pmigctl(0, &format!("explain {}", workload.pid))?;
+        let text = workload.finish(node1)?;
+        ensure!(
+            text.lines()
+                .filter(|line| line.starts_with("PARENT"))
+                .count()
+                == 1,
+            "{fault}: the parent has heard more than the end\n{text}"
+        );
+        agent.signal(libc::SIGTERM)?;
+        agent.wait(Duration::from_secs(30))?;
+        agents.start(index)?;
+    }
+    Ok(())
+}
