@@ -32,6 +32,13 @@ pub const READY: u32 = 1;
 /// [`Header::state`]: [`Header::failed_step`] and [`Header::errno`] say why there will be no vessel.
 pub const FAILED: u32 = 2;
 
+/// [`Header::release`]: wait.
+pub const KEEP: u32 = 0;
+/// [`Header::release`]: go and leave the child behind.
+pub const RELEASE: u32 = 1;
+/// [`Header::release`]: kill the child, wait for it, go.
+pub const DISCARD: u32 = 2;
+
 /// Name of the init process of a PID namespace made for a moved process.
 pub const INIT_NAME: &str = "pmig-init";
 
@@ -103,7 +110,7 @@ pub struct Header {
     pub errno: AtomicU32,
     /// The process that the spawner made, as the spawner sees it: the vessel, or the init of its namespace.
     pub child: AtomicU32,
-    /// 1 when the spawner shall go and leave its child behind; a futex.
+    /// [`KEEP`], [`RELEASE`] or [`DISCARD`]: what the spawner shall do with its child; a futex.
     pub release: AtomicU32,
     /// What is written to /proc/self/timens_offsets.
     pub clock_offsets: [u8; 128],

@@ -12,10 +12,12 @@ use crate::abi::Header;
 use crate::abi::Slot;
 use crate::abi::FAILED;
 use crate::abi::INTO_CGROUP;
+use crate::abi::KEEP;
 use crate::abi::MAGIC;
 use crate::abi::PAGE;
 use crate::abi::PID_NAMESPACE;
 use crate::abi::READY;
+use crate::abi::RELEASE;
 use crate::abi::TIME_NAMESPACE;
 use crate::server;
 use crate::sys;
@@ -29,6 +31,8 @@ const CLONE_NEWNS: u64 = 0x2_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const SIGKILL: u64 = 9;
+/// `__WALL`
+const WALL: u64 = 0x4000_0000;
 /// The end of user addresses with four levels of page tables.
 const ADDRESS_END: u64 = 0x7fff_ffff_f000;
 
@@ -183,8 +187,15 @@ unsafe fn clone(header: &Header, pid: u32, into_cgroup: bool) -> i64 {
 fn spawner(header: &Header, agent: i64, child: i64) -> ! {
     let tenth = [0, 100_000_000];
     loop {
-        if header.release.load(Ordering::Acquire) != 0 {
-            sys::exit(0);
+        match header.release.load(Ordering::Acquire) {
+            KEEP => {}
+            RELEASE => sys::exit(0),
+            // SAFETY: one's own child that was not yet waited for; afterwards its number is free again.
+            _ => unsafe {
+                syscall(sys::KILL, [child as u64, SIGKILL, 0, 0, 0, 0]);
+                syscall(sys::WAIT4, [child as u64, 0, WALL, 0, 0, 0]);
+                sys::exit(0);
+            },
         }
         // SAFETY: the time lives on the stack; killing one's own child that was not yet waited for hits no other.
         unsafe {
@@ -192,7 +203,7 @@ fn spawner(header: &Header, agent: i64, child: i64) -> ! {
                 syscall(sys::KILL, [child as u64, SIGKILL, 0, 0, 0, 0]);
                 sys::exit(1);
             }
-            sys::wait(&header.release, 0, &tenth);
+            sys::wait(&header.release, KEEP, &tenth);
         }
     }
 }
@@ -205,7 +216,6 @@ fn spawner(header: &Header, agent: i64, child: i64) -> ! {
 unsafe fn init(raw: *mut Header) -> ! {
     const MS_NOSUID_NODEV_NOEXEC: u64 = 2 | 4 | 8;
     const MS_REC_SLAVE: u64 = 0x4000 | (1 << 19);
-    const WALL: u64 = 0x4000_0000;
     // SAFETY: as the caller says; the calls change only this process and its namespaces.
     unsafe {
         let header = &*raw;

@@ -137,10 +137,10 @@ impl Control {
         self.word(offset_of!(Header, child)).load(Ordering::Acquire)
     }
 
-    /// Lets the spawner go.
-    pub(super) fn release(&self) {
+    /// Lets the spawner go: [`abi::RELEASE`] or [`abi::DISCARD`].
+    pub(super) fn release(&self, how: u32) {
         let word = self.word(offset_of!(Header, release));
-        word.store(1, Ordering::Release);
+        word.store(how, Ordering::Release);
         memory::wake(word);
     }
 

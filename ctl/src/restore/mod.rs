@@ -30,6 +30,8 @@ mod memory;
 mod pipes;
 mod spawn;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod threads;
 mod vessel;

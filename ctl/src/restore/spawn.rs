@@ -88,7 +88,8 @@ pub(super) fn spawn(
             spawner: Some(spawner),
         }),
         Err(error) => {
-            abandon(&control, &mut spawner);
+            control.release(abi::DISCARD);
+            finish(&mut spawner);
             Err(error)
         }
     }
@@ -217,19 +218,6 @@ pub(super) fn namespace_pids(task: u32) -> Vec<u32> {
     let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let numbers = line.unwrap_or_default().split_ascii_whitespace();
     numbers.filter_map(|word| word.parse().ok()).collect()
-}
-
-/// Kills what the spawner made, and the spawner.
-fn abandon(control: &Control, spawner: &mut Child) {
-    let child = control.child();
-    if child != 0 {
-        // The spawner waits for nobody, so the number still is its child's.
-        if let Ok(pidfd) = process::pidfd_open(child) {
-            let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-        }
-    }
-    control.release();
-    finish(spawner);
 }
 
 /// Waits for the end of a spawner that was let go.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The vessel as the agent sees it, from its first breath to the hand-over.
 
+use super::abi;
 use super::control;
 use super::files::Files;
 use super::layout;
@@ -29,6 +30,9 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use std::time::Instant;
+
+/// How long to wait for the end of a vessel that was killed.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A process that is being turned into the moved one. It is killed when this value is dropped, unless it was released.
 #[derive(Debug)]
@@ -293,8 +297,12 @@ impl Vessel {
     /// Lets go of the process that made the vessel: the host's init becomes its parent. Until then the vessel dies with the
     /// agent. Call it when the module has taken the vessel; [`Vessel::build`] does it otherwise.
     pub fn detach(&mut self) {
+        self.let_go(abi::RELEASE);
+    }
+
+    fn let_go(&mut self, how: u32) {
         if let Some(mut spawner) = self.spawned.spawner.take() {
-            self.spawned.control.release();
+            self.spawned.control.release(how);
             spawn::finish(&mut spawner);
         }
     }
@@ -496,7 +504,12 @@ impl Drop for Vessel {
         }
         // A process that is already gone is what was wanted.
         let _: Result<(), io::Error> = process::pidfd_send_signal(self.pidfd(), libc::SIGKILL);
-        self.detach();
-        process::pidfd_wait(self.pidfd(), Duration::from_secs(2));
+        self.let_go(abi::DISCARD);
+        // A second attempt wants the same PID, which is free only when the process's parent has waited for it.
+        let deadline = Instant::now() + PATIENCE;
+        process::pidfd_wait(self.pidfd(), PATIENCE);
+        while threads::in_use(self.pid()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
