@@ -14,6 +14,8 @@
 # The directory of the repository.
 PMIG_REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 PMIG_CACHE=${PMIG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pmig}
+# What the scripts build is where they look for it, whatever this machine's settings say.
+export CARGO_TARGET_DIR=$PMIG_REPO/target
 
 # Progress goes to stderr, results to stdout.
 step() { printf '==> %s\n' "$*" >&2; }

@@ -5,6 +5,7 @@
 #
 #   guest-runner      runs inside guests, statically linked
 #   workloads/        programs to be migrated
+#   ynl/, pmig.yaml   the kernel source's netlink tool, and the specification for it
 #   qemu-tests, demo  the harness's programs
 #
 # To run the tests: target/pmig/qemu-tests [--list] [--summary-file FILE] [FILTER…]
@@ -14,6 +15,7 @@ GUEST_TESTS_TARGET=x86_64-unknown-linux-gnu
 guest_tests_build() {
 	guest_runner_build
 	guest_workloads_build
+	guest_ynl_copy
 	(cd "$PMIG_REPO" && cargo build --release -p qemu-tests --bin qemu-tests --bin demo) >&2
 	guest_tests_install "$PMIG_REPO/target/release/qemu-tests" qemu-tests
 	guest_tests_install "$PMIG_REPO/target/release/demo" demo
@@ -37,4 +39,16 @@ guest_tests_install() {
 
 guest_workloads_build() {
 	"$PMIG_REPO/qemu-tests/workloads/build" "$PMIG_REPO/target/pmig/workloads" >&2
+}
+
+# guest_ynl_copy puts the kernel source's own netlink tool, which is Python, where guests see it.
+guest_ynl_copy() {
+	local to=$PMIG_REPO/target/pmig/ynl
+	if [ ! -d "$to" ]; then
+		rm -rf "$to.new"
+		mkdir -p "$to.new"
+		cp -r "$PMIG_CACHE/kernel/tools/net/ynl/pyynl/." "$to.new/"
+		mv "$to.new" "$to"
+	fi
+	guest_tests_install "$PMIG_REPO/kmod/pmig.yaml" pmig.yaml
 }

@@ -13,7 +13,7 @@
 GUEST_SUITE=trixie
 GUEST_PACKAGES=(
 	bash busybox-static ca-certificates coreutils dbus e2fsprogs gzip iproute2 iputils-ping kmod nginx-light perl
-	postgresql procps psmisc python3 python3-numpy redis-server redis-tools sqlite3 strace systemd systemd-sysv
+	postgresql procps psmisc python3 python3-numpy python3-yaml redis-server redis-tools sqlite3 strace systemd systemd-sysv
 	util-linux xz-utils
 )
 
