@@ -19,7 +19,6 @@ use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
 
 use crate::children;
-use crate::guest::boot_patience;
 use crate::guest::Guest;
 use crate::network::Network;
 use crate::qemu::Spec;
@@ -163,7 +162,7 @@ impl Builder {
             guests.push(guest);
         }
         for guest in &guests {
-            guest.wait_ready(boot_patience())?;
+            guest.wait_ready()?;
         }
         Ok(Cluster {
             guests,
