@@ -137,3 +137,25 @@ debug_configure() {
 	done
 	[ ${#missing[@]} = 0 ] || die "the debug kernel's configuration lacks ${missing[*]}"
 }
+
+# debug_module_build makes target/pmig/debug/, which has the module for the debug kernel, and everything else that guests
+# see as it is in target/pmig/.
+debug_module_build() {
+	local to=$PMIG_REPO/target/pmig/debug file
+	mkdir -p "$to" "$PMIG_REPO/target/pmig/kbuild-debug"
+	DEBUG_TREE=$(readlink -f "$PMIG_CACHE/debug-kernel")/tree debug_make M=/pmig/repo MO=/pmig/target/kbuild-debug modules
+	for file in pmigctl guest-runner pmig.yaml workloads ynl; do
+		rm -rf "${to:?}/$file"
+		cp -a "$PMIG_REPO/target/pmig/$file" "$to/$file"
+	done
+	cp "$PMIG_REPO/target/pmig/kbuild-debug/pmig.ko" "$to/pmig.ko.new"
+	mv "$to/pmig.ko.new" "$to/pmig.ko"
+}
+
+# debug_environment tells the harness to use the debug kernel, and to be patient: it is several times as slow.
+debug_environment() {
+	export PMIG_TARGET=$PMIG_REPO/target/pmig/debug
+	export PMIG_GUEST_KERNEL=$PMIG_CACHE/debug-kernel/vmlinuz
+	export PMIG_GUEST_EXTRA_MEMORY=${PMIG_GUEST_EXTRA_MEMORY:-768}
+	export PMIG_TIMEOUT_SCALE=${PMIG_TIMEOUT_SCALE:-10}
+}
