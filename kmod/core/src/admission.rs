@@ -101,6 +101,7 @@ pub static MAPPING_FLAGS: &[(u64, &Obstacle)] = &[
     (vma::OUTSIDERS, &found::MAPPING_SHARED),
     (vma::UNKNOWN, &found::UNKNOWN_MAPPING),
     (vma::SYSV, &found::MAPPING_SYSV),
+    (vma::SEALED, &found::MAPPING_SEALED),
     (vma::MAYBE_GUARD, &found::MAPPING_GUARD),
 ];
 
@@ -125,7 +126,6 @@ pub const MOVABLE_MAPPING_FLAGS: u64 = vma::READ
     | vma::NOHUGEPAGE
     | vma::MERGEABLE
     | vma::DROPPABLE
-    | vma::SEALED
     | vma::MAY_WRITE
     | vma::ACCOUNT;
 

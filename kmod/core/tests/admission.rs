@@ -75,7 +75,7 @@ const FACTS: [(u64, &str); 47] = [
     (facts::AFFINITY, "cpu-affinity"),
 ];
 
-const MAPPING_FLAGS: [(u64, &str); 11] = [
+const MAPPING_FLAGS: [(u64, &str); 12] = [
     (vma::HUGETLB, "hugetlb"),
     (vma::DEVICE, "device-memory"),
     (vma::USERFAULTFD, "mapping-userfaultfd"),
@@ -86,6 +86,7 @@ const MAPPING_FLAGS: [(u64, &str); 11] = [
     (vma::OUTSIDERS, "shared-anonymous-outside"),
     (vma::UNKNOWN, "unknown-mapping"),
     (vma::SYSV, "sysv-shared-memory"),
+    (vma::SEALED, "sealed-mapping"),
     (vma::MAYBE_GUARD, "guard-region"),
 ];
 

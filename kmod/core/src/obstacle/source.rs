@@ -200,6 +200,9 @@ obstacles! {
     MAPPING_SYSV, Refusal, Source, "M5", "sysv-shared-memory",
         "{object} is a System V shared memory segment",
         "System V objects cannot be moved yet";
+    MAPPING_SEALED, Refusal, Source, "M9", "sealed-mapping",
+        "{object} is sealed (mseal)",
+        "sealed memory cannot be rebuilt yet";
     MAPPING_GUARD, Refusal, Source, "M9", "guard-region",
         "{object} holds guard regions (MADV_GUARD_INSTALL)",
         "guard regions cannot be rebuilt yet";
