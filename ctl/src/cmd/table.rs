@@ -9,13 +9,22 @@ use std::io::Write;
 pub(super) fn write_rows(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', (width + 2).saturating_sub(cell.chars().count())));
+            line.extend(std::iter::repeat_n(
+                ' ',
+                (width + 2).saturating_sub(cell.chars().count()),
+            ));
         }
         writeln!(out, "{}", line.trim_end())?;
     }
@@ -26,10 +35,22 @@ pub(super) fn write_rows(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Resul
 pub(super) fn obstacle_rows(indent: &str, obstacles: &[ObstacleReport]) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for obstacle in obstacles {
-        let weight = if obstacle.refuses() { "refusal" } else { "note" };
-        rows.push(vec![format!("{indent}{weight}"), obstacle.code.clone(), obstacle.message.clone()]);
+        let weight = if obstacle.refuses() {
+            "refusal"
+        } else {
+            "note"
+        };
+        rows.push(vec![
+            format!("{indent}{weight}"),
+            obstacle.code.clone(),
+            obstacle.message.clone(),
+        ]);
         if !obstacle.hint.is_empty() && obstacle.refuses() {
-            rows.push(vec![String::new(), String::new(), format!("→ {}", obstacle.hint)]);
+            rows.push(vec![
+                String::new(),
+                String::new(),
+                format!("→ {}", obstacle.hint),
+            ]);
         }
     }
     rows
@@ -49,7 +70,10 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+    text.chars()
+        .take(most.saturating_sub(1))
+        .chain(['…'])
+        .collect()
 }
 
 #[cfg(test)]
@@ -59,7 +83,10 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let rows = [vec!["a", "long cell", "x"], vec!["bcd", "…"]];
-        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|&cell| cell.to_owned()).collect()).collect();
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| row.iter().map(|&cell| cell.to_owned()).collect())
+            .collect();
         let mut out = Vec::new();
         write_rows(&mut out, &rows).expect("a vector takes everything");
         assert_eq!(String::from_utf8_lossy(&out), "a    long cell  x\nbcd  …\n");
