@@ -10,7 +10,6 @@ use super::Agent;
 use super::Cancel;
 use super::Captured;
 use super::Destination;
-use super::Parked;
 use super::Survey;
 use crate::journal::Entry;
 use crate::journal::State;
@@ -33,6 +32,7 @@ use crate::proto::Ready;
 use crate::proto::Released;
 use crate::proto::Role;
 use crate::proto::Running;
+use crate::proto::Side;
 use crate::proto::TimeReply;
 use crate::proto::TimeRequest;
 use crate::transport::Connection;
@@ -81,7 +81,8 @@ pub(crate) fn take_in(
         active,
         phases,
     }
-    .run();
+    .run()
+    .map_err(|failure| failure.on(Side::Destination));
     if let Err(failure) = &result {
         if !agent.is_ended() {
             let _ = link.send(&Abort(failure.clone()));
@@ -152,8 +153,8 @@ impl DestinationRun<'_> {
         let captured = self.freeze()?;
         self.capture(vessel.as_mut(), &captured)?;
         self.transfer(vessel.as_mut())?;
-        let parked = self.rebuild(vessel)?;
-        self.decide(parked)
+        let ready = self.rebuild(vessel)?;
+        self.decide(ready)
     }
 
     fn negotiate(&mut self) -> Result<Survey, Failure> {
@@ -231,20 +232,14 @@ impl DestinationRun<'_> {
     }
 
     fn transfer(&mut self, vessel: &mut dyn Destination) -> Result<PageTotals, Failure> {
-        let (link, cancel, active, limit) = (
-            self.link,
-            &self.cancel,
-            self.active,
-            self.agent.options.step_limit,
-        );
-        self.phases.run(Phase::Transfer, |_| {
+        let (link, cancel, active) = (self.link, &self.cancel, self.active);
+        let limit = self.agent.options.step_limit;
+        let mut receive = || {
             let pages = wait_for_pages(active, cancel)?;
             let _guard = cancel
                 .guard(pages.as_ref())
                 .map_err(super::system_error("the page connection"))?;
-            let totals = vessel
-                .receive_pages(pages.as_ref())
-                .map_err(|failure| reason_or(cancel, failure))?;
+            let totals = vessel.receive_pages(pages.as_ref())?;
             let sent: PagesSent = link.receive(limit)?;
             if sent.pages != totals.pages {
                 let message = format!(
@@ -254,55 +249,57 @@ impl DestinationRun<'_> {
                 return Err(Failure::new(FailureCode::ProtocolError, message));
             }
             Ok(totals)
+        };
+        self.phases.run(Phase::Transfer, |_| {
+            receive().map_err(|failure| reason_or(cancel, failure))
         })
     }
 
     /// Parks the finished process so that it outlives this agent, and remembers that the source may decide from now on.
-    fn rebuild(&mut self, mut vessel: Box<dyn Destination>) -> Result<Box<dyn Parked>, Failure> {
+    /// Nobody has heard of `ready` when this fails, so the copy goes.
+    fn rebuild(&mut self, mut vessel: Box<dyn Destination>) -> Result<Doubt, Failure> {
         let (agent, migration, cancel) = (self.agent, self.migration, self.cancel.clone());
-        let (peer, journal) = (self.peer.clone(), self.hello.journal);
-        self.phases.run(Phase::Rebuild, |_| {
+        let (peer, peer_journal) = (self.peer.clone(), self.hello.journal);
+        let mut made = None;
+        let result = self.phases.run(Phase::Rebuild, |_| {
             vessel.finish()?;
-            let pid = vessel.pid();
-            let mut parked = vessel.commit()?;
-            let state = State::Ready;
             let entry = Entry {
                 role: Role::Destination,
-                state,
-                pid,
+                state: State::Ready,
+                pid: vessel.pid(),
                 peer,
-                peer_journal: journal,
+                peer_journal,
             };
-            // Nobody has heard of `ready` yet, so until then the vessel can still go. After it only the source decides.
-            let noted = cancel
-                .seal()
-                .and_then(|()| Ok(agent.journal.write(migration, entry)?));
-            if let Err(failure) = noted {
-                parked.kill()?;
-                return Err(failure);
+            let parked = vessel.commit()?;
+            made = Some(Doubt::new(
+                migration,
+                entry.clone(),
+                Some(parked),
+                agent.options.doubt_first_delay,
+            ));
+            // After this only the source decides.
+            cancel.seal()?;
+            Ok(agent.journal.write(migration, entry)?)
+        });
+        match (result, made) {
+            (Ok(()), Some(doubt)) => Ok(doubt),
+            (Ok(()), None) => Err(Failure::new(
+                FailureCode::SystemError,
+                "no process was built",
+            )),
+            (Err(failure), Some(mut doubt)) if !agent.is_ended() => {
+                if let Err(undo) = doubt.give_up_here(agent) {
+                    tracing::warn!(%undo, "the copy that nobody waits for could not be killed");
+                }
+                Err(failure)
             }
-            Ok(parked)
-        })
+            (Err(failure), _) => Err(failure),
+        }
     }
 
     /// Says that everything is ready, hears the decision, and does what it demands.
-    fn decide(mut self, parked: Box<dyn Parked>) -> Result<(), Failure> {
-        let (agent, migration) = (self.agent, self.migration);
-        let entry = match agent.journal.entry(migration, Role::Destination) {
-            Some(entry) => entry,
-            None => {
-                return Err(Failure::new(
-                    FailureCode::JournalError,
-                    "the journal has forgotten the migration",
-                ))
-            }
-        };
-        let mut doubt = Doubt::new(
-            migration,
-            entry.clone(),
-            Some(parked),
-            agent.options.doubt_first_delay,
-        );
+    fn decide(mut self, mut doubt: Doubt) -> Result<(), Failure> {
+        let agent = self.agent;
         let heard = self.wait_for_decision();
         let settled = heard.and_then(|decision| match decision {
             Ok(Commit) => self.thaw(&mut doubt),

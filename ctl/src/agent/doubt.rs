@@ -6,6 +6,7 @@
 //! decided. A peer that has lost its memory decides nothing: then an administrator has to.
 
 use super::peer;
+use super::recovery;
 use super::Agent;
 use super::Parked;
 use crate::journal::Entry;
@@ -29,6 +30,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
+
+/// How often a running agent looks for frozen processes that nobody cares for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a doubt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +235,14 @@ impl Doubts {
 
 /// Asks the peers of all migrations in doubt, again and again, until the agent ends.
 pub(crate) fn settle_all(agent: &Agent) {
+    let mut swept = Instant::now();
     while !agent.is_ended() {
+        if swept.elapsed() >= SWEEP_INTERVAL {
+            swept = Instant::now();
+            if let Err(failure) = recovery::adopt_orphans(agent) {
+                tracing::debug!(%failure, "the module could not be asked for its sessions");
+            }
+        }
         for doubt in agent.doubts.due() {
             if !agent.is_ended() {
                 attempt(agent, &doubt);

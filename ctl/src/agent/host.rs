@@ -150,11 +150,7 @@ impl Machine for HostMachine {
         let theirs = HostFacts::from_bytes(facts).map_err(failure(FailureCode::ProtocolError))?;
         let image = peer_image(&survey.records)?;
         let mut all = host::compare(&theirs, &self.host_facts()?);
-        all.extend(host::limits::check(
-            &image,
-            survey.memory_bytes,
-            &HostLimits::read(),
-        ));
+        all.extend(host::limits::check(&image, &HostLimits::read()));
         all.extend(
             restore::check(&image, Moment::Running, survey.memory_bytes)
                 .into_iter()

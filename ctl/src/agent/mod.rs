@@ -11,6 +11,7 @@ mod client;
 mod destination;
 mod doubt;
 pub mod fake;
+mod harvest;
 mod host;
 mod machine;
 mod peer;
@@ -24,6 +25,9 @@ mod source;
 pub use cancel::Cancel;
 pub use cancel::CancelGuard;
 pub use client::Client;
+pub use harvest::teach;
+pub use harvest::HarvestError;
+pub use harvest::WAIT_VERB;
 pub use host::HostMachine;
 pub use machine::Captured;
 pub use machine::Destination;
@@ -205,6 +209,13 @@ impl Agent {
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.doubts.wake();
+    }
+
+    /// Does nothing more and says nothing more, as if this process had died: for tests of what a dead agent leaves behind.
+    #[doc(hidden)]
+    pub fn crash(&self) {
+        self.journal.halt();
+        self.end();
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -4,6 +4,7 @@
 use super::Agent;
 use super::Cancel;
 use super::Survey;
+use crate::proto::printable;
 use crate::proto::read_body;
 use crate::proto::write_body;
 use crate::proto::Abort;
@@ -156,14 +157,18 @@ pub fn inspect(
     let obstacles = match survey {
         Some(survey) => {
             send_offer(&link, 0, survey)?;
-            link.receive::<Obstacles>(OBSTACLES_LIMIT)?.0
+            link.receive::<Obstacles>(OBSTACLES_LIMIT)?
+                .0
+                .into_iter()
+                .map(ObstacleReport::sanitized)
+                .collect()
         }
         None => Vec::new(),
     };
     // The peer sees the end of the connection in any case.
     let _ = link.send(&Abort(Failure::new(FailureCode::Cancelled, "that was all")));
     Ok(Inspection {
-        agent: welcome.agent,
+        agent: printable(&welcome.agent),
         facts: welcome.facts,
         obstacles,
     })

@@ -7,6 +7,7 @@ use super::Cancel;
 use crate::proto::Failure;
 use crate::proto::FailureCode;
 use crate::proto::MigrationId;
+use crate::proto::Owner;
 use crate::proto::PhaseTime;
 use crate::proto::Progress;
 use crate::proto::Role;
@@ -145,7 +146,15 @@ impl<'a> Phases<'a> {
             Role::Source => Side::Source,
             Role::Destination => Side::Destination,
         };
-        result.map_err(|failure| failure.in_phase(phase.name()).on(side))
+        result.map_err(|failure| {
+            let failure = failure.in_phase(phase.name()).on(side);
+            // Whatever the peer claims.
+            if phase.is_before_commit() {
+                failure.owned_by(Owner::SourceRunning)
+            } else {
+                failure
+            }
+        })
     }
 
     /// Tells whoever watches.

@@ -25,30 +25,34 @@ use std::collections::HashSet;
 
 /// Goes on where the last agent of this host stopped.
 pub(crate) fn recover(agent: &Agent) -> Result<(), Failure> {
-    let mut seen = HashSet::new();
-    for session in agent.machine.sessions()? {
-        if session.state != SessionState::Committed {
-            continue;
-        }
-        if session.owned {
-            tracing::warn!(
-                session = session.session,
-                "another process owns a session of the module"
-            );
-            // Its owner decides. Without this the journal would seem to have lost its process.
-            seen.insert((session.migration, Role::from(session.role)));
-            continue;
-        }
-        seen.insert((session.migration, session.role.into()));
-        let parked = agent.machine.adopt(&session)?;
-        recover_session(agent, &session, parked)?;
-    }
+    let seen = adopt_orphans(agent)?;
     for (migration, entry) in agent.journal.entries() {
         if !seen.contains(&(migration, entry.role)) {
             recover_entry(agent, migration, entry)?;
         }
     }
     Ok(())
+}
+
+/// Takes over every committed session that nobody owns. Returns all that are committed. A running agent does this now and
+/// then too, because a step that failed after the point of no return may have left one behind.
+pub(crate) fn adopt_orphans(agent: &Agent) -> Result<HashSet<(MigrationId, Role)>, Failure> {
+    let mut seen = HashSet::new();
+    for session in agent.machine.sessions()? {
+        if session.state != SessionState::Committed {
+            continue;
+        }
+        seen.insert((session.migration, session.role.into()));
+        if session.owned {
+            // Its owner decides. Without this the journal would seem to have lost its process.
+            continue;
+        }
+        let adopted = agent.machine.adopt(&session);
+        if let Err(failure) = adopted.and_then(|parked| recover_session(agent, &session, parked)) {
+            tracing::warn!(session = session.session, %failure, "a frozen process waits for another attempt");
+        }
+    }
+    Ok(seen)
 }
 
 fn recover_session(

@@ -15,6 +15,7 @@ use super::Survey;
 use crate::journal::Entry;
 use crate::journal::State;
 use crate::kernel::PageTotals;
+use crate::proto::printable;
 use crate::proto::Abort;
 use crate::proto::Capture;
 use crate::proto::Commit;
@@ -42,11 +43,14 @@ use crate::strategy::Strategy;
 use crate::transport::PeerAddress;
 use pmig_core::obstacle::selection;
 use pmig_core::phase::Phase;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
 /// How long the destination may take from the decision to its answer before the migration is in doubt.
 const RUNNING_LIMIT: Duration = Duration::from_secs(30);
+/// How long to wait for the reason behind an error.
+const REASON_LIMIT: Duration = Duration::from_millis(300);
 /// Codes of obstacles that no process gets rid of.
 const PROTECTED: [&str; 3] = [
     selection::KERNEL_THREAD.code,
@@ -176,7 +180,7 @@ impl SourceRun<'_> {
             bytes: totals.bytes.saturating_add(captured.records.len() as u64),
             pages: totals.pages,
             zero_pages: totals.zero_pages,
-            notes: prepared.notes,
+            notes: prepared.notes.iter().map(|note| printable(note)).collect(),
             obstacles,
             ..self.report()
         })
@@ -238,7 +242,7 @@ impl SourceRun<'_> {
             peer::send_offer(link, pid, survey)?;
             let theirs = link.receive::<Obstacles>(peer::OBSTACLES_LIMIT)?.0;
             let mut all = own;
-            for obstacle in theirs {
+            for obstacle in theirs.into_iter().map(ObstacleReport::sanitized) {
                 // Both sides compare the hosts, and say the same in slightly different words.
                 let is_known = |other: &ObstacleReport| {
                     other.code == obstacle.code && other.object == obstacle.object
@@ -293,7 +297,7 @@ impl SourceRun<'_> {
     ) -> Result<PageTotals, Failure> {
         let (agent, cancel, strategy) = (self.agent, self.cancel, self.strategy);
         let (migration, address) = (self.migration, self.address.clone());
-        self.phases.run(Phase::Transfer, |phases| {
+        let mut send = |phases: &Phases<'_>| {
             let length = captured.records.len() as u64;
             link.send(&Capture {
                 length,
@@ -301,20 +305,15 @@ impl SourceRun<'_> {
             })?;
             link.send_records(&captured.records)?;
             let mut pages = agent.transport.connect(&address, peer::CONNECT_LIMIT)?;
-            let _guard = cancel
-                .guard(pages.as_ref())
-                .map_err(super::system_error("the page connection"))?;
+            let lost = super::system_error("the page connection");
+            let _guard = cancel.guard(pages.as_ref()).map_err(&lost)?;
             peer::greet(
                 pages.as_mut(),
                 &peer::hello(agent, Purpose::Pages(migration), Vec::new()),
             )?;
             // From here on the module waits on this socket, and the link says whether the peer still lives.
-            pages
-                .set_read_timeout(None)
-                .map_err(super::system_error("the page connection"))?;
-            pages
-                .set_write_timeout(None)
-                .map_err(super::system_error("the page connection"))?;
+            pages.set_read_timeout(None).map_err(&lost)?;
+            pages.set_write_timeout(None).map_err(&lost)?;
             let total = captured.memory_bytes;
             let mut progress = |sent: PageTotals| {
                 phases.report(Progress::Bytes {
@@ -322,14 +321,15 @@ impl SourceRun<'_> {
                     total,
                 })
             };
-            let totals = strategy
-                .transfer(source, pages.as_ref(), &mut progress)
-                .map_err(|failure| reason_or(cancel, failure))?;
+            let totals = strategy.transfer(source, pages.as_ref(), &mut progress)?;
             link.send(&PagesSent {
                 pages: totals.pages,
                 bytes: totals.bytes,
             })?;
             Ok(totals)
+        };
+        self.phases.run(Phase::Transfer, |phases| {
+            send(phases).map_err(|failure| reason_or(cancel, failure))
         })
     }
 
@@ -436,7 +436,7 @@ impl SourceRun<'_> {
         let doubt = agent.doubts.add(doubt);
         match agent.doubts.wait(&doubt, agent.options.doubt_wait) {
             Some(Outcome::OnDestination) => Ok(None),
-            Some(Outcome::OnSource) => Err(failure),
+            Some(Outcome::OnSource) => Err(failure.owned_by(Owner::SourceRunning)),
             None => {
                 let message = format!(
                     "{}; the outcome of migration {} is not known yet",
@@ -488,9 +488,19 @@ fn refusal(obstacles: Vec<ObstacleReport>) -> Failure {
     }
 }
 
-/// When a connection was shut down to wake a call up, the reason for that is what went wrong.
+/// What went wrong on a page connection is often only the echo of what went wrong before: the peer gave up, or somebody
+/// called the migration off. That reason comes over the link, at about the same time.
 pub(crate) fn reason_or(cancel: &Cancel, failure: Failure) -> Failure {
-    cancel.check().err().unwrap_or(failure)
+    let begin = Instant::now();
+    loop {
+        if let Err(reason) = cancel.check() {
+            return reason;
+        }
+        if begin.elapsed() >= REASON_LIMIT {
+            return failure;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn microseconds(time: Duration) -> u64 {

@@ -16,6 +16,7 @@ pub use progress::Progress;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use pmig_core::phase::Fault;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,6 +83,25 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page
     Man,
+    /// Wait in a system call
+    #[command(hide = true, name = crate::agent::WAIT_VERB)]
+    WaitInCall {
+        /// The call
+        call: WaitCall,
+    },
+}
+
+/// A system call to wait in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WaitCall {
+    /// `pause`
+    Pause,
+    /// `clock_nanosleep`
+    Nanosleep,
+    /// `futex` with a time
+    Futex,
+    /// `poll` with a time
+    Poll,
 }
 
 /// Arguments of `migrate`.
@@ -118,9 +138,9 @@ pub struct AgentArgs {
     /// Migrations that may go on at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub max_migrations: u32,
-    /// Do something wrong at a point of a migration, for tests: `POINT:kill-self`, `POINT:error` or `POINT:hang`
-    #[arg(long, value_name = "POINT:ACTION", hide = true)]
-    pub fault: Vec<String>,
+    /// Do something wrong at a point of a migration, for tests: `source:commit:end:kill`, `destination:rebuild:error`
+    #[arg(long, value_name = "SIDE:PHASE[:EDGE]:ACTION", hide = true)]
+    pub fault: Vec<Fault>,
 }
 
 /// Arguments of `explain`.

@@ -12,6 +12,7 @@ mod migrate;
 mod resolve;
 mod status;
 mod table;
+mod wait_in_call;
 
 use crate::cli;
 use crate::cli::Cli;
@@ -50,7 +51,9 @@ pub fn main() -> ExitCode {
             return status.into();
         }
     };
-    start_log(cli.global.verbose);
+    // A daemon says what it does; a tool only what it must.
+    let is_agent = matches!(cli.command, Command::Agent(_));
+    start_log(cli.global.verbose.saturating_add(is_agent.into()));
     let context = Context {
         json: cli.global.json,
         socket: cli.global.socket,
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Drain(arguments) => ("drain", drain::run(&context, &arguments)),
         Command::Completions(arguments) => ("completions", completions::run(&arguments)),
         Command::Man => ("man", man::run()),
+        Command::WaitInCall { call } => ("wait-in-call", wait_in_call::run(call)),
     };
     result
         .unwrap_or_else(|error| fail(name, &error, context.json))

@@ -89,6 +89,10 @@ codes! {
     NoAgent = "no-agent" => NoAgent,
     /// The agent does too much already, or already moves this process.
     Busy = "busy" => StillHere,
+    /// Another agent runs on this host.
+    AgentRunning = "agent-running" => Failure,
+    /// Agents only talk over plain TCP, and the option that allows it was not given.
+    InsecureNotAllowed = "insecure-not-allowed" => Usage,
     /// The agent is shutting down.
     ShuttingDown = "shutting-down" => StillHere,
     /// The process could not be frozen in time.
@@ -145,10 +149,28 @@ pub struct ObstacleReport {
 }
 
 impl ObstacleReport {
+    /// The same in words that are safe to show, whoever sent it.
+    pub fn sanitized(self) -> Self {
+        Self {
+            code: printable(&self.code),
+            object: printable(&self.object),
+            message: printable(&self.message),
+            hint: printable(&self.hint),
+            ..self
+        }
+    }
+
     /// Whether it stops the migration.
     pub fn refuses(&self) -> bool {
         self.severity == Severity::Refusal
     }
+}
+
+/// `text` without what a terminal would take for commands.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// How much an obstacle weighs.
@@ -250,6 +272,20 @@ impl Failure {
         self
     }
 
+    /// The same failure in words that are safe to show, whoever sent it.
+    pub fn sanitized(self) -> Self {
+        Self {
+            phase: printable(&self.phase),
+            message: printable(&self.message),
+            obstacles: self
+                .obstacles
+                .into_iter()
+                .map(ObstacleReport::sanitized)
+                .collect(),
+            ..self
+        }
+    }
+
     /// How a command ends that failed like this.
     pub fn exit_status(&self) -> ExitStatus {
         match self.owner {
@@ -262,6 +298,12 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_peer_says_cannot_command_a_terminal() {
+        let failure = Failure::new(FailureCode::PeerVersion, "a\x1b[2Jb\n").sanitized();
+        assert_eq!(failure.message, "a\u{fffd}[2Jb\u{fffd}");
+    }
 
     #[test]
     fn names_are_those_of_the_json() {

@@ -93,7 +93,7 @@ impl Frame {
     pub fn parse<T: Body>(&self) -> Result<T, FrameError> {
         if self.kind == MessageKind::Abort && T::KIND != MessageKind::Abort {
             let abort: super::Abort = decode(self.kind, &self.body)?;
-            return Err(FrameError::Aborted(Box::new(abort.0)));
+            return Err(FrameError::Aborted(Box::new(abort.0.sanitized())));
         }
         if self.kind != T::KIND {
             return Err(FrameError::Unexpected {
