@@ -45,27 +45,43 @@ struct PeerDiagnosis {
 /// Runs the verb.
 pub(super) fn run(context: &Context, arguments: &DoctorArgs) -> anyhow::Result<ExitStatus> {
     let module = module();
-    let state_directory =
-        env::var_os("PMIG_STATE_DIR").map_or_else(|| PathBuf::from(cli::DEFAULT_STATE_DIR), PathBuf::from);
-    let places = Places { socket: &context.socket, state_directory: &state_directory };
+    let state_directory = env::var_os("PMIG_STATE_DIR")
+        .map_or_else(|| PathBuf::from(cli::DEFAULT_STATE_DIR), PathBuf::from);
+    let places = Places {
+        socket: &context.socket,
+        state_directory: &state_directory,
+    };
     let host = doctor::check_host(&module, &places);
     let peer = match &arguments.peer {
         Some(peer) => {
             let address = PeerAddress::parse(peer, arguments.to_port)
                 .map_err(|error| Failure::new(FailureCode::UnknownHost, error.to_string()))?;
-            Some(PeerDiagnosis { checks: peer_checks(&address, module.as_ref().ok())?, address: address.to_string() })
+            Some(PeerDiagnosis {
+                checks: peer_checks(&address, module.as_ref().ok())?,
+                address: address.to_string(),
+            })
         }
         None => None,
     };
     let all = host.iter().chain(peer.iter().flat_map(|peer| &peer.checks));
-    let healthy = all.map(|check| check.status).all(|status| status != CheckStatus::Fail);
-    let diagnosis = Diagnosis { healthy, host, peer };
+    let healthy = all
+        .map(|check| check.status)
+        .all(|status| status != CheckStatus::Fail);
+    let diagnosis = Diagnosis {
+        healthy,
+        host,
+        peer,
+    };
     if context.json {
         cli::print_json("doctor", &diagnosis)?;
     } else {
         print(&diagnosis)?;
     }
-    Ok(if healthy { ExitStatus::Success } else { ExitStatus::Stayed })
+    Ok(if healthy {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Stayed
+    })
 }
 
 fn module() -> Result<ModuleInfo, KernelError> {
@@ -75,8 +91,8 @@ fn module() -> Result<ModuleInfo, KernelError> {
 /// A peer that cannot be asked is a finding too, not the end of the diagnosis.
 fn peer_checks(address: &PeerAddress, module: Option<&ModuleInfo>) -> anyhow::Result<Vec<Check>> {
     let here = HostFacts::collect(module)?;
-    let there = agent::inspect(&TcpTransport, address, here.to_bytes()?, None)
-        .and_then(|inspection| {
+    let there =
+        agent::inspect(&TcpTransport, address, here.to_bytes()?, None).and_then(|inspection| {
             HostFacts::from_bytes(&inspection.facts)
                 .map_err(|error| Failure::new(FailureCode::ProtocolError, error.to_string()))
         });
@@ -105,9 +121,17 @@ fn rows(checks: &[Check]) -> Vec<Vec<String>> {
             CheckStatus::Warn => "  warn",
             CheckStatus::Fail => "  FAIL",
         };
-        rows.push(vec![status.to_owned(), check.name.clone(), check.detail.clone()]);
+        rows.push(vec![
+            status.to_owned(),
+            check.name.clone(),
+            check.detail.clone(),
+        ]);
         if !check.hint.is_empty() {
-            rows.push(vec![String::new(), String::new(), format!("→ {}", check.hint)]);
+            rows.push(vec![
+                String::new(),
+                String::new(),
+                format!("→ {}", check.hint),
+            ]);
         }
     }
     rows

@@ -40,7 +40,11 @@ pub(super) fn run(context: &Context, arguments: &DrainArgs) -> anyhow::Result<Ex
     let address = PeerAddress::parse(&arguments.to, arguments.to_port)
         .map_err(|error| Failure::new(FailureCode::UnknownHost, error.to_string()))?;
     let criteria = Criteria {
-        users: arguments.user.iter().map(|name| user(name)).collect::<anyhow::Result<_>>()?,
+        users: arguments
+            .user
+            .iter()
+            .map(|name| user(name))
+            .collect::<anyhow::Result<_>>()?,
         pids: arguments.pid.clone(),
         cgroups: arguments.cgroup.clone(),
         system: arguments.system,
@@ -50,10 +54,18 @@ pub(super) fn run(context: &Context, arguments: &DrainArgs) -> anyhow::Result<Ex
         machine: HostMachine::new(Arc::new(Netlink)),
         socket: context.socket.clone(),
         address: address.clone(),
-        timeout_ms: arguments.timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        timeout_ms: arguments
+            .timeout
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         silent: context.json,
     };
-    let plan = Drain::plan(&address.to_string(), &processes, &criteria, &Own::read()?, &mut host)?;
+    let plan = Drain::plan(
+        &address.to_string(),
+        &processes,
+        &criteria,
+        &Own::read()?,
+        &mut host,
+    )?;
     if arguments.dry_run {
         return finish(context, plan.report());
     }
@@ -117,8 +129,12 @@ fn finish(context: &Context, report: &DrainReport) -> anyhow::Result<ExitStatus>
             #[serde(flatten)]
             report: &'a DrainReport,
         }
-        let totals =
-            Totals { moved: report.moved(), stayed: report.stayed(), left_alone: report.left_alone(), report };
+        let totals = Totals {
+            moved: report.moved(),
+            stayed: report.stayed(),
+            left_alone: report.left_alone(),
+            report,
+        };
         cli::print_json("drain", totals)?;
     } else if report.dry_run {
         print_plan(report)?;
@@ -143,28 +159,52 @@ fn print_plan(report: &DrainReport) -> io::Result<()> {
 
 fn print_result(report: &DrainReport) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "Drained to {}: {} moved, {} stayed", report.destination, report.moved(), report.stayed())?;
+    writeln!(
+        out,
+        "Drained to {}: {} moved, {} stayed",
+        report.destination,
+        report.moved(),
+        report.stayed()
+    )?;
     print_items(&mut out, report)
 }
 
 /// What was left alone by default is only counted: it is most of a host.
 fn print_items(out: &mut dyn Write, report: &DrainReport) -> io::Result<()> {
-    let shown = report.processes.iter().filter(|item| !matches!(item.outcome, Outcome::LeftAlone { .. }));
+    let shown = report
+        .processes
+        .iter()
+        .filter(|item| !matches!(item.outcome, Outcome::LeftAlone { .. }));
     let rows: Vec<Vec<String>> = shown.flat_map(rows).collect();
     table::write_rows(out, &rows)
 }
 
 fn rows(item: &Item) -> Vec<Vec<String>> {
-    let name = if item.command.is_empty() { &item.name } else { &item.command };
+    let name = if item.command.is_empty() {
+        &item.name
+    } else {
+        &item.command
+    };
     let (word, detail) = match &item.outcome {
         Outcome::WouldMove => ("move", String::new()),
-        Outcome::Moved { destination_pid, downtime_us } => {
-            ("moved", format!("PID {destination_pid} there, downtime {} ms", downtime_us.div_ceil(1000)))
-        }
+        Outcome::Moved {
+            destination_pid,
+            downtime_us,
+        } => (
+            "moved",
+            format!(
+                "PID {destination_pid} there, downtime {} ms",
+                downtime_us.div_ceil(1000)
+            ),
+        ),
         Outcome::Refused => ("stays", String::new()),
-        Outcome::Failed { failure } => {
-            ("failed", format!("{} [{}]; process: {}", failure.message, failure.code, failure.owner))
-        }
+        Outcome::Failed { failure } => (
+            "failed",
+            format!(
+                "{} [{}]; process: {}",
+                failure.message, failure.code, failure.owner
+            ),
+        ),
         Outcome::Gone => ("ended", "by itself".to_owned()),
         Outcome::NotTried => ("stays", "not tried after the failure above".to_owned()),
         Outcome::LeftAlone { reason } => ("left", reason.clone()),

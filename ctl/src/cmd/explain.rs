@@ -37,7 +37,10 @@ struct Explanation {
 /// Runs the verb.
 pub(super) fn run(context: &Context, arguments: &ExplainArgs) -> anyhow::Result<ExitStatus> {
     let process = ProcessFacts::read(arguments.pid)?.ok_or_else(|| {
-        Failure::new(FailureCode::NoSuchProcess, format!("there is no process {}", arguments.pid))
+        Failure::new(
+            FailureCode::NoSuchProcess,
+            format!("there is no process {}", arguments.pid),
+        )
     })?;
     let protected = process.protected(&Own::read()?);
     let is_protected = protected.is_some();
@@ -76,7 +79,9 @@ fn look(process: &ProcessFacts, arguments: &ExplainArgs) -> anyhow::Result<Vec<O
         let inspection = agent::inspect(&TcpTransport, &address, machine.facts()?, Some(&survey))?;
         // Both sides compare the hosts, and say the same in slightly different words.
         for obstacle in inspection.obstacles {
-            let known = obstacles.iter().any(|other| other.code == obstacle.code && other.object == obstacle.object);
+            let known = obstacles
+                .iter()
+                .any(|other| other.code == obstacle.code && other.object == obstacle.object);
             if !known {
                 obstacles.push(obstacle);
             }
@@ -88,19 +93,39 @@ fn look(process: &ProcessFacts, arguments: &ExplainArgs) -> anyhow::Result<Vec<O
 
 fn print(explanation: &Explanation) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let refusals = explanation.obstacles.iter().filter(|obstacle| obstacle.refuses()).count();
+    let refusals = explanation
+        .obstacles
+        .iter()
+        .filter(|obstacle| obstacle.refuses())
+        .count();
     let verdict = match refusals {
         0 => "can be moved".to_owned(),
         1 => "cannot be moved: 1 obstacle".to_owned(),
         many => format!("cannot be moved: {many} obstacles"),
     };
-    let name = if explanation.command.is_empty() { &explanation.name } else { &explanation.command };
-    writeln!(out, "{} ({}): {verdict}", explanation.pid, table::shortened(name, 60))?;
-    table::write_rows(&mut out, &table::obstacle_rows("  ", &explanation.obstacles))
+    let name = if explanation.command.is_empty() {
+        &explanation.name
+    } else {
+        &explanation.command
+    };
+    writeln!(
+        out,
+        "{} ({}): {verdict}",
+        explanation.pid,
+        table::shortened(name, 60)
+    )?;
+    table::write_rows(
+        &mut out,
+        &table::obstacle_rows("  ", &explanation.obstacles),
+    )
 }
 
 /// Everything that stands against moving a process, and what it could notice, as `explain` says it.
 pub(super) fn find(machine: &HostMachine, process: &ProcessFacts) -> Result<Vec<Found>, Failure> {
     let survey = machine.survey(process.pid)?;
-    Ok(machine.admit(&survey.records, false)?.iter().map(Found::from).collect())
+    Ok(machine
+        .admit(&survey.records, false)?
+        .iter()
+        .map(Found::from)
+        .collect())
 }
