@@ -102,21 +102,26 @@ fn is_below(path: &str, ancestor: &str) -> bool {
 }
 
 /// Whether a process in this cgroup is a part of the system: of its service manager, of a user's service manager, or of
-/// a service that is not a transient one. A unit that `systemd-run` made holds somebody's work.
+/// a service that is not a transient one. A unit that `systemd-run` made holds somebody's work, and that of the agent
+/// holds the processes that came from other hosts.
 pub fn is_system_daemon(cgroup: &str) -> bool {
     let mut parts = cgroup.split('/').filter(|part| !part.is_empty());
     match parts.next() {
         Some("init.scope") => true,
-        Some("system.slice") => !parts.next().is_some_and(is_transient),
+        Some("system.slice") => !parts.next().is_some_and(holds_work),
         Some("user.slice") => parts.any(|part| part == "init.scope"),
         _ => false,
     }
 }
 
-/// Whether `systemd-run` chose the name of the unit.
-fn is_transient(unit: &str) -> bool {
-    unit.starts_with("run-") && (unit.ends_with(".service") || unit.ends_with(".scope"))
+fn holds_work(unit: &str) -> bool {
+    let transient =
+        unit.starts_with("run-") && (unit.ends_with(".service") || unit.ends_with(".scope"));
+    transient || unit == AGENT_UNIT
 }
+
+/// The agent's unit, see `packaging/pmig-agent.service`.
+const AGENT_UNIT: &str = "pmig-agent.service";
 
 #[cfg(test)]
 mod tests {
@@ -234,6 +239,16 @@ mod tests {
             ..Criteria::default()
         };
         assert_eq!(selected(&criteria), [10, 11, 20, 21, 22, 30]);
+    }
+
+    #[test]
+    fn what_came_from_another_host_is_work() {
+        assert!(!is_system_daemon("/system.slice/pmig-agent.service"));
+        assert!(!is_system_daemon("/system.slice/run-r12ab.scope"));
+        assert!(is_system_daemon("/system.slice/run-parts.timer"));
+        assert!(is_system_daemon("/system.slice/pmig-drain.service"));
+        assert!(!is_system_daemon("/"));
+        assert!(!is_system_daemon(""));
     }
 
     #[test]
