@@ -11,6 +11,7 @@ mod features;
 mod module;
 mod programs;
 mod refusals;
+mod specification;
 mod workload;
 
 /// All tests, in the order in which they run.
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(cluster::cases());
     cases.extend(module::cases());
+    cases.extend(specification::cases());
     cases.extend(features::cases());
     cases.extend(programs::cases());
     cases.extend(refusals::cases());
