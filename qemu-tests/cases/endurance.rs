@@ -174,7 +174,7 @@ fn load_cycles(cluster: &Cluster) -> Result<()> {
     };
     cycle(10)?;
     let before = Held::by(guest)?;
-    cycle(100)?;
+    cycle(90)?;
     Held::by(guest)?.ensure_not_above(&before, "100 times insmod and rmmod")?;
     ensure!(!guest.run("grep -w pmig /proc/modules")?.success());
     Ok(())

@@ -19,7 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-enum { VICTIMS = 4, ATTRIBUTES = 23, COMMANDS = 17, CORPUS = 64, SOCKETS = 6 };
+enum { VICTIMS = 4, LOOSE = 2, ATTRIBUTES = 23, COMMANDS = 17, CORPUS = 64, SOCKETS = 6 };
 enum { SESSION = 1, MIGRATION, ROLE, PID, TID, DEADLINE, THREADS, STATE, RECORDS, SOCKET, RANGES, PAGES, ZERO_PAGES, BYTES,
        LAST, STUB_START, STUB_END, KIND, RELEASE, MODULE_VERSION, ABI, HARVESTED, OWNED };
 enum { HELLO = 1, SURVEY, SESSION_NEW, SESSION_END, FREEZE, THAW, CAPTURE, SEND, RECEIVE, RESTORE, COMMIT, KILL, STATUS,
@@ -98,11 +98,16 @@ static void put(uint16_t type, const void *bytes, size_t length)
 	message.header.nlmsg_len += NLA_HDRLEN + NLA_ALIGN(length);
 }
 
-static void victim(void)
+/*
+ * The first LOOSE ones may become vessels, and vessels get whatever registers and pages the requests say. The others may
+ * be frozen and described, and must not notice.
+ */
+static void victim(bool loose)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
-		check_filled("memory of a victim", victim_memory, 65536, 9);
+		if (!loose)
+			check_filled("memory of a victim", victim_memory, 65536, 9);
 		check_sleep(20);
 	}
 }
@@ -113,7 +118,7 @@ static void look_after_victims(void)
 		int status;
 
 		if (victims[i] && waitpid(victims[i], &status, WNOHANG) == victims[i]) {
-			CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+			CHECK(i < LOOSE || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL),
 			      "a victim ended with status %#x, and nobody may do more to it than kill it", status);
 			victims[i] = 0;
 		}
@@ -121,13 +126,13 @@ static void look_after_victims(void)
 			victims[i] = CHECK_CALL("fork", fork());
 			if (!victims[i]) {
 				close(netlink);
-				victim();
+				victim(i < LOOSE);
 			}
 		}
 	}
 }
 
-static uint32_t some_pid(void)
+static uint32_t some_pid(bool vessel)
 {
 	switch (dice(16)) {
 	case 0:
@@ -137,9 +142,9 @@ static uint32_t some_pid(void)
 	case 2:
 		return 0x7fffff00 + dice(512);
 	case 3:
-		return getpid();
+		return vessel ? 1u << 30 : (uint32_t)getpid(); /* a vessel dies with its session */
 	default:
-		return victims[dice(VICTIMS)];
+		return victims[dice(vessel ? LOOSE : VICTIMS)];
 	}
 }
 
@@ -175,7 +180,7 @@ static void put_some(uint16_t type)
 		break;
 	case PID:
 	case TID:
-		number = some_pid();
+		number = some_pid(message.generic.cmd == VESSEL);
 		put(type, &number, 4);
 		break;
 	case DEADLINE:
@@ -412,7 +417,7 @@ static void one(void)
 		break;
 	}
 	case 1: /* bytes altered behind the header */
-		for (int i = 0; i < 4 && message.header.nlmsg_len > 20; i++)
+		for (int i = 0; i < 4 && message.header.nlmsg_len > 20 && command != VESSEL; i++)
 			((uint8_t *)&message)[20 + dice(message.header.nlmsg_len - 20)] = dice(256);
 		break;
 	case 2: /* cut short */
