@@ -32,6 +32,7 @@ use pmig_wire::signal::Pending;
 use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::Thread;
+use std::collections::HashMap;
 use std::ops::Range;
 use zerocopy::FromZeros;
 
@@ -179,6 +180,30 @@ impl ThreadImage {
     }
 }
 
+/// Which descriptors and mappings belong to which open file.
+#[derive(Debug, Default)]
+pub struct Uses<'a> {
+    descriptors: HashMap<u32, Vec<&'a Descriptor>>,
+    vmas: HashMap<u32, Vec<&'a Vma>>,
+}
+
+impl<'a> Uses<'a> {
+    /// The descriptors that name the open file `id`.
+    pub fn descriptors(&self, id: u32) -> &[&'a Descriptor] {
+        self.descriptors.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The mappings of the open file `id`.
+    pub fn vmas(&self, id: u32) -> &[&'a Vma] {
+        self.vmas.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether anything names the open file `id`.
+    pub fn any(&self, id: u32) -> bool {
+        !self.descriptors(id).is_empty() || !self.vmas(id).is_empty()
+    }
+}
+
 /// All that is known of one process, except the contents of its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -308,16 +333,19 @@ impl Image {
         self.files.get_mut(index)
     }
 
-    /// The descriptors that name this open file.
-    pub fn descriptors_of(&self, id: u32) -> impl Iterator<Item = &Descriptor> {
-        self.descriptors
-            .iter()
-            .filter(move |descriptor| descriptor.file.get() == id)
-    }
-
-    /// The mappings of this open file.
-    pub fn vmas_of(&self, id: u32) -> impl Iterator<Item = &Vma> {
-        self.vmas.iter().filter(move |vma| vma.file.get() == id)
+    /// Which descriptors and mappings belong to which open file.
+    pub fn uses(&self) -> Uses<'_> {
+        let mut uses = Uses::default();
+        for descriptor in &self.descriptors {
+            uses.descriptors
+                .entry(descriptor.file.get())
+                .or_default()
+                .push(descriptor);
+        }
+        for vma in self.vmas.iter().filter(|vma| vma.file.get() != 0) {
+            uses.vmas.entry(vma.file.get()).or_default().push(vma);
+        }
+        uses
     }
 
     /// The credentials of a thread: its own, or those of the leader.

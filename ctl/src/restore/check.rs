@@ -8,6 +8,7 @@ use super::Finding;
 use super::Moment;
 use crate::image::Image;
 use crate::image::OpenFile;
+use crate::image::Uses;
 use crate::sys::file;
 use crate::sys::process;
 use pmig_core::obstacle::destination;
@@ -15,6 +16,7 @@ use pmig_core::obstacle::Obstacle;
 use pmig_wire::file::open;
 use pmig_wire::file::FileKind;
 use pmig_wire::mm::vma;
+use pmig_wire::mm::Vma;
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -52,9 +54,10 @@ fn number(path: &str) -> Option<u64> {
 pub(super) fn check(image: &Image, moment: Moment, resident: u64) -> Vec<Finding> {
     let mut report = Report(Vec::new());
     host(image, resident, &mut report);
-    numbers(image, &mut report);
-    for of in image.files.iter().filter(|of| is_needed(image, of)) {
-        path(image, of, moment, &mut report);
+    numbers(image, moment, &mut report);
+    let uses = image.uses();
+    for of in image.files.iter().filter(|of| is_needed(image, &uses, of)) {
+        path(image, &uses, of, moment, &mut report);
     }
     report.0
 }
@@ -103,13 +106,16 @@ fn available_memory() -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-fn numbers(image: &Image, report: &mut Report) {
+fn numbers(image: &Image, moment: Moment, report: &mut Report) {
     let tids = || image.threads.iter().map(|one| one.tid());
     let most = number("/proc/sys/kernel/pid_max").unwrap_or(u64::MAX);
     if let Some(tid) = tids().find(|tid| u64::from(*tid) >= most) {
         report.add(&destination::PID_LIMIT, tid.to_string());
     } else if let Some(tid) = tids().find(|tid| threads::in_use(*tid)) {
-        report.add(&destination::PID_TAKEN, tid.to_string());
+        // The vessel is there when the process is frozen, and has the numbers itself.
+        if moment == Moment::Running {
+            report.add(&destination::PID_TAKEN, tid.to_string());
+        }
     }
     let (_, bounding) = process::own_capabilities();
     for one in &image.threads {
@@ -128,7 +134,7 @@ fn numbers(image: &Image, report: &mut Report) {
 }
 
 /// Whether a file must be opened here: by a descriptor, a mapping, or as executable or directory.
-fn is_needed(image: &Image, of: &OpenFile) -> bool {
+fn is_needed(image: &Image, uses: &Uses<'_>, of: &OpenFile) -> bool {
     let process = &image.process;
     let named = [
         process.executable,
@@ -143,14 +149,11 @@ fn is_needed(image: &Image, of: &OpenFile) -> bool {
         FileKind::MemoryDevice,
     ]
     .contains(&of.kind());
-    let used = || {
-        image.descriptors_of(of.id()).next().is_some() || image.vmas_of(of.id()).next().is_some()
-    };
     // What has no path is an obstacle of the source.
-    opened && !of.path.is_empty() && !of.has(open::UNLINKED) && (named || used())
+    opened && !of.path.is_empty() && !of.has(open::UNLINKED) && (named || uses.any(of.id()))
 }
 
-fn path(image: &Image, of: &OpenFile, moment: Moment, report: &mut Report) {
+fn path(image: &Image, uses: &Uses<'_>, of: &OpenFile, moment: Moment, report: &mut Report) {
     let object = of.display();
     let Ok(path) = CString::new(of.path.clone()) else {
         return report.add(&destination::FILE_MISSING, object);
@@ -160,6 +163,8 @@ fn path(image: &Image, of: &OpenFile, moment: Moment, report: &mut Report) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return report.add(&destination::FILE_MISSING, object);
         }
+        // A file server may trust the user of the process more than root; the vessel tries as both.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_root(image) => return,
         Err(error) => {
             return report.add(&destination::FILE_PERMISSION, format!("{object} ({error})"));
         }
@@ -176,21 +181,27 @@ fn path(image: &Image, of: &OpenFile, moment: Moment, report: &mut Report) {
         }
         None => {}
     }
-    access(image, of, &path, report);
-    let descriptors = || image.descriptors_of(of.id()).next().is_some();
+    access(image, uses, of, &path, report);
+    let descriptors = || !uses.descriptors(of.id()).is_empty();
     if of.kind() == FileKind::Regular && status.inode != of.file.inode.get() && descriptors() {
         report.add(&destination::INODE_CHANGES, object);
     }
 }
 
+/// Whether the process is root for file systems.
+fn is_root(image: &Image) -> bool {
+    let leader = image
+        .threads
+        .first()
+        .and_then(|one| one.credentials.as_ref());
+    leader.is_none_or(|own| own.credentials.fsuid.get() == 0)
+}
+
 /// What the mount or the file itself does not allow.
-fn access(image: &Image, of: &OpenFile, path: &CString, report: &mut Report) {
+fn access(image: &Image, uses: &Uses<'_>, of: &OpenFile, path: &CString, report: &mut Report) {
     let executable = image.process.executable.get() == of.id();
-    let mapped = || {
-        image
-            .vmas_of(of.id())
-            .any(|one| one.flags.get() & vma::EXEC != 0)
-    };
+    let exec = |one: &&Vma| one.flags.get() & vma::EXEC != 0;
+    let mapped = || uses.vmas(of.id()).iter().any(exec);
     let file_system = file::mount_flags(path).unwrap_or_default();
     let object = of.display();
     if of.is_writable() && of.kind() != FileKind::MemoryDevice && file_system.read_only {

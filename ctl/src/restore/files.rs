@@ -12,6 +12,7 @@ use super::Moment;
 use super::VesselError;
 use crate::image::Image;
 use crate::image::OpenFile;
+use crate::image::Uses;
 use crate::sys::file::Status;
 use crate::sys::file::STATX_FLAGS;
 use crate::sys::file::STATX_MASK;
@@ -112,6 +113,7 @@ pub(super) struct Files<'a> {
     pub(super) vessel: &'a Vessel,
     pub(super) image: &'a Image,
     pub(super) opener: Opener,
+    uses: Uses<'a>,
     /// No descriptor of the process has this number or a higher one.
     pub(super) scratch: u32,
 }
@@ -129,6 +131,7 @@ impl<'a> Files<'a> {
             vessel,
             image,
             opener: Opener::of(image),
+            uses: image.uses(),
             scratch: last.saturating_add(1),
         }
     }
@@ -142,9 +145,8 @@ impl<'a> Files<'a> {
     pub(super) fn build(&self) -> Result<(), VesselError> {
         self.take_groups()?;
         for of in &self.image.files {
-            let descriptors = self.image.descriptors_of(of.id()).next().is_some();
-            let mappings = self.image.vmas_of(of.id()).next().is_some();
-            if !descriptors && !mappings {
+            let descriptors = !self.uses.descriptors(of.id()).is_empty();
+            if !self.uses.any(of.id()) {
                 continue;
             }
             match of.kind() {
@@ -188,7 +190,7 @@ impl<'a> Files<'a> {
         }
         let finish = |list: &mut List, call: Call| {
             self.place(list, of, call);
-            for one in self.image.vmas_of(of.id()) {
+            for one in self.uses.vmas(of.id()) {
                 memory::map(list, one, Some(call))?;
             }
             list.call("close a file", libc::SYS_close, args![call]);
@@ -287,7 +289,7 @@ impl<'a> Files<'a> {
 
     /// Adds the placing of all descriptors of an open file.
     pub(super) fn place(&self, list: &mut List, of: &OpenFile, from: impl Into<Argument> + Copy) {
-        for descriptor in self.image.descriptors_of(of.id()) {
+        for descriptor in self.uses.descriptors(of.id()) {
             let cloexec = descriptor.flags.get() & DESCRIPTOR_CLOEXEC != 0;
             let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
             let fd = descriptor.fd.get();

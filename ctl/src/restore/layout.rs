@@ -31,7 +31,8 @@ fn used(image: &Image) -> impl Iterator<Item = Range<u64>> + '_ {
 fn gaps(image: &Image, size: u64, distance: u64) -> Vec<Range<u64>> {
     let mut gaps = Vec::new();
     let mut end = LOWEST;
-    for range in used(image).chain([ADDRESS_END..ADDRESS_END]) {
+    let end_of_all = ADDRESS_END..ADDRESS_END;
+    for range in used(image).chain(std::iter::once(end_of_all)) {
         let gap =
             end.saturating_add(distance)..range.start.saturating_sub(distance).min(ADDRESS_END);
         if gap.end.saturating_sub(gap.start) >= size {

@@ -15,7 +15,11 @@
 //! 7. [`Vessel::release`]: the module owns it from here on. A vessel that is dropped before is killed.
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, reason = "the vessel uses the rest")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the vessel, which uses the rest"
+)]
 #[path = "../../vessel/abi.rs"]
 mod abi;
 mod check;

@@ -312,7 +312,7 @@ fn a_thousand_threads_have_their_tids() {
     if !possible() {
         return;
     }
-    let pid = free_pid(1000);
+    let pid = free_pid(1001);
     let mut image = image(pid);
     add_threads(&mut image, pid + 1..pid + 1000);
     let start = std::time::Instant::now();
@@ -321,16 +321,36 @@ fn a_thousand_threads_have_their_tids() {
     assert_eq!(vessel.thread_count(), 1000);
     assert_eq!(status(pid, "Threads:"), "1000");
     // Some ended, some came until the process was frozen.
-    image.threads.truncate(900);
-    image.process.threads.set(900);
+    image.threads.truncate(899);
+    add_threads(&mut image, std::iter::once(pid + 1000));
     vessel.build(&image).expect("build");
     assert_eq!(status(pid, "Threads:"), "900");
     let start = std::time::Instant::now();
     vessel.finish(&image).expect("finish");
     println!("finish: {:?}", start.elapsed());
-    let comm = fs::read_to_string(format!("/proc/{pid}/task/{}/comm", pid + 899)).expect("comm");
+    let comm = fs::read_to_string(format!("/proc/{pid}/task/{}/comm", pid + 1000)).expect("comm");
     assert_eq!(comm.trim(), "worker");
     assert_eq!(vessel.host_tid(pid + 5), Some(pid + 5));
+}
+
+/// By hand: needs memory and a large `kernel.pid_max`.
+#[test]
+#[ignore = "makes ten thousand threads"]
+fn ten_thousand_threads_have_their_tids() {
+    if !possible() {
+        return;
+    }
+    let pid = free_pid(10_000);
+    let mut image = image(pid);
+    add_threads(&mut image, pid + 1..pid + 10_000);
+    let start = std::time::Instant::now();
+    let mut vessel = vessel(&image, &SpawnOptions::default());
+    println!("spawn: {:?}", start.elapsed());
+    vessel.build(&image).expect("build");
+    assert_eq!(status(pid, "Threads:"), "10000");
+    let start = std::time::Instant::now();
+    vessel.finish(&image).expect("finish");
+    println!("finish: {:?}", start.elapsed());
 }
 
 #[test]

@@ -18,11 +18,12 @@ pub(super) const BATCH: usize = 8192;
 /// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM`
 const FLAGS: u64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
 
+/// Name of a vessel until it gets that of the program.
+const VESSEL_NAME: &str = "pmig-vessel";
+
 /// A thread of a vessel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct VesselThread {
-    /// TID in its own PID namespace.
-    pub(super) tid: u32,
     /// TID on this host.
     pub(super) host_tid: u32,
     /// Its slot.
@@ -55,6 +56,19 @@ pub(super) fn make(control: &Control, threads: &[(u32, usize)]) -> List {
 /// Whether a number is that of a task on this host.
 pub(super) fn in_use(tid: u32) -> bool {
     fs::metadata(format!("/proc/{tid}")).is_ok()
+}
+
+/// Whether a number is that of a task that ends by itself soon: one that nobody has waited for, or a vessel that was killed
+/// or belongs to a migration that fails.
+pub(super) fn is_ending(tid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap_or_default();
+    let Some((name, rest)) = text
+        .split_once('(')
+        .and_then(|(_, rest)| rest.rsplit_once(") "))
+    else {
+        return false;
+    };
+    rest.starts_with(['Z', 'X']) || name == VESSEL_NAME
 }
 
 /// The TIDs of a process on this host, and what they are in its own PID namespace.

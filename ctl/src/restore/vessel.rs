@@ -31,6 +31,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use std::time::Instant;
 
+/// Number of the limit of descriptors.
+const RLIMIT_NOFILE: u32 = 7;
 /// How long to wait for the end of a vessel that was killed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -39,7 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Vessel {
     spawned: Spawned,
     pid: u32,
-    threads: Vec<VesselThread>,
+    threads: HashMap<u32, VesselThread>,
+    next_slot: usize,
     inside: bool,
     timeout: Duration,
     capabilities: (u64, u64),
@@ -47,14 +50,16 @@ pub struct Vessel {
     released: bool,
 }
 
+fn outgrown(reason: &str) -> VesselError {
+    VesselError::Outgrown {
+        reason: reason.to_owned(),
+    }
+}
+
 impl Vessel {
     /// Makes the process and its threads. The image may be a survey; see [`Vessel::suits`].
     pub fn spawn(image: &Image, options: &SpawnOptions) -> Result<Self, VesselError> {
-        let taken = image
-            .threads
-            .iter()
-            .map(|one| one.tid())
-            .find(|tid| threads::in_use(*tid));
+        let taken = Self::taken(image);
         let attempt = match (options.place, taken) {
             (PidPlace::Namespace, _) => return Self::spawn_at(image, options, true),
             (PidPlace::Auto, Some(_)) => return Self::spawn_at(image, options, true),
@@ -68,6 +73,19 @@ impl Vessel {
             }
             attempt => attempt,
         }
+    }
+
+    /// A number of the image that a task of this host has. Tasks that are about to end, such as an earlier vessel, are
+    /// waited for.
+    fn taken(image: &Image) -> Option<u32> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut tids = image.threads.iter().map(|one| one.tid());
+        tids.find(|tid| {
+            while threads::is_ending(*tid) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            threads::in_use(*tid)
+        })
     }
 
     fn spawn_at(image: &Image, options: &SpawnOptions, inside: bool) -> Result<Self, VesselError> {
@@ -99,14 +117,14 @@ impl Vessel {
         options: &SpawnOptions,
     ) -> Result<Self, VesselError> {
         let leader = VesselThread {
-            tid: image.pid(),
             host_tid: spawned.pid,
             slot: 0,
         };
         let mut vessel = Self {
             spawned,
             pid: image.pid(),
-            threads: vec![leader],
+            threads: HashMap::from([(image.pid(), leader)]),
+            next_slot: 1,
             inside,
             timeout: options.timeout,
             capabilities: process::own_capabilities(),
@@ -117,25 +135,21 @@ impl Vessel {
         Ok(vessel)
     }
 
-    /// Makes the threads of the image that are not there yet.
+    /// The TIDs of the image that no thread of the vessel has.
+    fn new_tids<'a>(&'a self, image: &'a Image) -> impl Iterator<Item = u32> + 'a {
+        let tids = image.threads.iter().map(|one| one.tid());
+        tids.filter(|tid| !self.threads.contains_key(tid))
+    }
+
+    /// Makes the threads of the image that are not there yet. A slot is used once: it remembers its last list.
     fn make_threads(&mut self, image: &Image) -> Result<(), VesselError> {
-        let have: HashSet<u32> = self.threads.iter().map(|one| one.tid).collect();
-        let used: HashSet<usize> = self.threads.iter().map(|one| one.slot).collect();
-        let mut free = (0..self.spawned.control.slots()).filter(|slot| !used.contains(slot));
-        let mut wanted = Vec::new();
-        for tid in image
-            .threads
-            .iter()
-            .map(|one| one.tid())
-            .filter(|tid| !have.contains(tid))
-        {
-            let slot = free.next().ok_or_else(|| VesselError::Outgrown {
-                reason: "it has many more threads now".into(),
-            })?;
-            wanted.push((tid, slot));
-        }
+        let wanted: Vec<(u32, usize)> = self.new_tids(image).zip(self.next_slot..).collect();
         if wanted.is_empty() {
             return Ok(());
+        }
+        self.next_slot += wanted.len();
+        if self.next_slot > self.spawned.control.slots() {
+            return Err(outgrown("it has many more threads now"));
         }
         for batch in wanted.chunks(threads::BATCH) {
             let list = threads::make(&self.spawned.control, batch);
@@ -162,11 +176,7 @@ impl Vessel {
                 Some(tid)
             };
             let host_tid = found.ok_or(VesselError::Died)?;
-            self.threads.push(VesselThread {
-                tid,
-                host_tid,
-                slot,
-            });
+            self.threads.insert(tid, VesselThread { host_tid, slot });
         }
         Ok(())
     }
@@ -174,12 +184,8 @@ impl Vessel {
     /// Ends the threads that the image does not have any more.
     fn end_threads(&mut self, image: &Image) -> Result<(), VesselError> {
         let wanted: HashSet<u32> = image.threads.iter().map(|one| one.tid()).collect();
-        let gone: Vec<_> = self
-            .threads
-            .iter()
-            .copied()
-            .filter(|one| !wanted.contains(&one.tid))
-            .collect();
+        let gone = self.threads.iter().filter(|(tid, _)| !wanted.contains(tid));
+        let gone: Vec<VesselThread> = gone.map(|(_, one)| *one).collect();
         let deadline = Instant::now() + self.timeout;
         for one in &gone {
             let mut list = List::new();
@@ -194,34 +200,26 @@ impl Vessel {
                 std::thread::sleep(Duration::from_micros(100));
             }
         }
-        self.threads.retain(|one| wanted.contains(&one.tid));
+        self.threads.retain(|tid, _| wanted.contains(tid));
         Ok(())
     }
 
     /// Whether the vessel, made from an earlier survey, can become this image. If not, drop it and spawn another.
     pub fn suits(&self, image: &Image) -> Result<(), VesselError> {
-        let outgrown = |reason: &str| VesselError::Outgrown {
-            reason: reason.to_owned(),
-        };
         if image.pid() != self.pid {
             return Err(outgrown("it has another PID"));
         }
         if !layout::is_free(image, &self.stub()) {
             return Err(outgrown("it has mapped memory where the vessel works"));
         }
-        if image.threads.len() > self.spawned.control.slots() {
+        if self.next_slot + self.new_tids(image).count() > self.spawned.control.slots() {
             return Err(outgrown("it has many more threads now"));
         }
-        let have: HashSet<u32> = self.threads.iter().map(|one| one.tid).collect();
-        let new = image
-            .threads
-            .iter()
-            .map(|one| one.tid())
-            .filter(|tid| !have.contains(tid));
-        match new
+        let taken = self
+            .new_tids(image)
             .filter(|_| !self.inside)
-            .find(|tid| threads::in_use(*tid))
-        {
+            .find(|tid| threads::in_use(*tid));
+        match taken {
             Some(_) => Err(outgrown("a new thread has a TID that is in use here")),
             None => Ok(()),
         }
@@ -234,10 +232,7 @@ impl Vessel {
 
     /// TID on this host of the thread that has `tid` in its own namespace.
     pub fn host_tid(&self, tid: u32) -> Option<u32> {
-        self.threads
-            .iter()
-            .find(|one| one.tid == tid)
-            .map(|one| one.host_tid)
+        self.threads.get(&tid).map(|one| one.host_tid)
     }
 
     /// Number of threads.
@@ -353,7 +348,7 @@ impl Vessel {
         for resource in 0..pmig_wire::process::LIMIT_COUNT as u32 {
             let what = || VesselError::agent(format!("change the resource limit {resource}"));
             let (soft, hard) = process::limit(pid, resource).map_err(what())?;
-            if resource == libc::RLIMIT_NOFILE as u32 {
+            if resource == RLIMIT_NOFILE {
                 if soft < descriptors {
                     let hard = hard.max(descriptors);
                     process::set_limit(pid, resource, descriptors, hard).map_err(what())?;
@@ -410,14 +405,13 @@ impl Vessel {
             args![PR_SET_DUMPABLE, dumpable],
         );
         memory::seal(&mut list, image);
-        self.run_long(list)
+        self.run_long(list)?;
+        self.set_scheduling(image)
     }
 
     fn slot(&self, tid: u32) -> Result<usize, VesselError> {
-        let found = self.threads.iter().find(|one| one.tid == tid);
-        found
-            .map(|one| one.slot)
-            .ok_or(VesselError::Incomplete(Kind::Thread))
+        let found = self.threads.get(&tid).map(|one| one.slot);
+        found.ok_or(VesselError::Incomplete(Kind::Thread))
     }
 
     /// What the agent sets from outside.
@@ -435,6 +429,11 @@ impl Vessel {
             "oom_score_adj",
             image.process.oom_score_adj.get().to_string(),
         )?;
+        Ok(())
+    }
+
+    /// How threads are scheduled; last, since a thread of low priority is slow.
+    fn set_scheduling(&self, image: &Image) -> Result<(), VesselError> {
         for one in &image.threads {
             let tid = one.tid();
             let host_tid = self
@@ -467,13 +466,8 @@ impl Vessel {
     /// The records that the module restores: threads with their TIDs on this host, registers, restarts, pending signals.
     /// Cut them with [`crate::image::chunks`].
     pub fn restore_records(&self, image: &Image) -> Result<Vec<u8>, VesselError> {
-        let host: HashMap<u32, u32> = self
-            .threads
-            .iter()
-            .map(|one| (one.tid, one.host_tid))
-            .collect();
         image
-            .restore_records(|tid| host.get(&tid).copied())
+            .restore_records(|tid| self.host_tid(tid))
             .ok_or(VesselError::Incomplete(Kind::Thread))
     }
 

@@ -71,9 +71,8 @@ fn statx(directory: i32, path: &CStr, flags: i32) -> io::Result<Status> {
     // SAFETY: a structure of integers.
     let mut status: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path ends with a zero, the structure lives as long as the call.
-    answer(
-        unsafe { libc::statx(directory, path.as_ptr(), flags, STATX_MASK, &mut status) }.into(),
-    )?;
+    let result = unsafe { libc::statx(directory, path.as_ptr(), flags, STATX_MASK, &mut status) };
+    answer(result.into())?;
     Ok(Status::from(&status))
 }
 
