@@ -61,7 +61,7 @@ fn hello(request: &Request<'_>) -> Result<(), Failure> {
     Reply::new(request, 256)?
         .put(Attribute::Abi, &pmig_wire::ABI_VERSION.to_ne_bytes())?
         .put(Attribute::ModuleVersion, release::MODULE_VERSION)?
-        .put(Attribute::Release, release::BUILT_FOR)?
+        .put(Attribute::Release, release::RELEASE)?
         .put(Attribute::Harvested, &restart::known().to_ne_bytes())?
         .send()?;
     Ok(())

@@ -13,8 +13,11 @@ use kernel::prelude::*;
 /// Release that the module was built for (`UTS_RELEASE`), without a terminating zero.
 pub(crate) const BUILT_FOR: &[u8] = trim(sys::PMIG_UTS_RELEASE);
 
-/// Version of the module.
-pub(crate) const MODULE_VERSION: &[u8] = b"0.1.0";
+/// The same as an attribute has it: a netlink string ends with a zero.
+pub(crate) const RELEASE: &[u8] = sys::PMIG_UTS_RELEASE;
+
+/// Version of the module, as an attribute has it.
+pub(crate) const MODULE_VERSION: &[u8] = b"0.1.0\0";
 
 const fn trim(text: &'static [u8]) -> &'static [u8] {
     match text.split_last() {

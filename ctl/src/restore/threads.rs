@@ -97,7 +97,6 @@ pub(super) fn finish(
     const PR_SET_NAME: u64 = 15;
     const PR_SET_TIMERSLACK: u64 = 29;
     const PR_SET_NO_NEW_PRIVS: u64 = 38;
-    const ROBUST_LIST_HEAD_SIZE: u64 = 24;
     let mut list = List::new();
     let thread = &one.thread;
     let mut comm = thread.comm.to_vec();
@@ -108,16 +107,7 @@ pub(super) fn finish(
         let arguments = args![PR_SET_TIMERSLACK, thread.timer_slack.get()];
         list.call("set the timer slack", libc::SYS_prctl, arguments);
     }
-    let word = thread.clear_child_tid.get();
-    list.call(
-        "set the word to clear",
-        libc::SYS_set_tid_address,
-        args![word],
-    );
-    if thread.robust_list.get() != 0 {
-        let arguments = args![thread.robust_list.get(), ROBUST_LIST_HEAD_SIZE];
-        list.call("set the robust list", libc::SYS_set_robust_list, arguments);
-    }
+    // The addresses that the kernel writes to when a thread ends are the module's to set, with the thaw.
     alternate_stack(&mut list, one);
     if thread.flags.get() & NO_NEW_PRIVS != 0 {
         list.call(

@@ -70,6 +70,8 @@ pub(crate) struct Park {
     command: AtomicU32,
     /// The task becomes another process when it is released.
     restored: AtomicBool,
+    robust_list: AtomicU64,
+    clear_child_tid: AtomicU64,
     stub_start: AtomicU64,
     stub_end: AtomicU64,
     #[pin]
@@ -99,6 +101,8 @@ impl Park {
                 state: AtomicU32::new(ParkState::Queued as u32),
                 command: AtomicU32::new(Command::None as u32),
                 restored: AtomicBool::new(false),
+                robust_list: AtomicU64::new(0),
+                clear_child_tid: AtomicU64::new(0),
                 stub_start: AtomicU64::new(0),
                 stub_end: AtomicU64::new(0),
                 wake <- new_completion(),
@@ -204,6 +208,12 @@ impl Park {
         self.restored.store(true, Ordering::Release);
     }
 
+    /// Sets the addresses that the kernel writes to when the thread ends. They take effect with the release.
+    pub(crate) fn set_exit_addresses(&self, robust_list: u64, clear_child_tid: u64) {
+        self.robust_list.store(robust_list, Ordering::Relaxed);
+        self.clear_child_tid.store(clear_child_tid, Ordering::Relaxed);
+    }
+
     /// Makes the parked task unmap `start..end` of its own memory and wait again.
     pub(crate) fn unmap_stub(&self, start: u64, end: u64) -> Result {
         self.stub_start.store(start, Ordering::Relaxed);
@@ -245,7 +255,10 @@ impl Park {
             }
         }
         if self.restored.load(Ordering::Acquire) {
-            Task::refresh_restored_current();
+            Task::refresh_restored_current(
+                self.robust_list.load(Ordering::Relaxed),
+                self.clear_child_tid.load(Ordering::Relaxed),
+            );
         }
         self.arrive(ParkState::Released);
     }

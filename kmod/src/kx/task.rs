@@ -233,9 +233,13 @@ impl Task {
     }
 
     /// The last touch before the current task goes to user mode as another process.
-    pub(super) fn refresh_restored_current() {
+    ///
+    /// Only now does it get the addresses that the kernel writes to when a task dies: had it died before, they might have
+    /// been in memory that it shares with the process on the source.
+    pub(super) fn refresh_restored_current(robust_list: u64, clear_child_tid: u64) {
         // SAFETY: All of these concern the current task only and may be called in process context.
         unsafe {
+            sys::pmig_set_exit_addresses(robust_list as usize, clear_child_tid as usize);
             // Its pending signals and its mask were replaced.
             let current = bindings::get_current();
             sys::pmig_lock_siglock(current);
@@ -521,6 +525,12 @@ impl Task {
         thread.rseq_signature.set(raw.rseq.sig);
         // SAFETY: The task is alive; one byte is read.
         thread.rseq_version.set(u32::from(unsafe { sys::pmig_rseq_version(self.as_ptr()) }));
+        let (mut cpu, mut node, mut concurrency) = (0, 0, 0);
+        // SAFETY: The task is alive; three words are read.
+        unsafe { sys::pmig_rseq_ids(self.as_ptr(), &mut cpu, &mut node, &mut concurrency) };
+        thread.rseq_cpu.set(cpu);
+        thread.rseq_node.set(node);
+        thread.rseq_concurrency.set(concurrency);
         thread.timer_slack.set(raw.timer_slack_ns);
         thread.comm = self.comm();
     }
@@ -536,6 +546,12 @@ impl Task {
                 thread.rseq_length.get(),
                 thread.rseq_signature.get(),
                 version,
+            );
+            sys::pmig_set_rseq_ids(
+                self.as_ptr(),
+                thread.rseq_cpu.get(),
+                thread.rseq_node.get(),
+                thread.rseq_concurrency.get(),
             );
         }
         Ok(())

@@ -33,6 +33,7 @@ pub(super) fn restore_thread(finder: &mut Finder<'_>, record: &Record<'_>) -> Re
             restore: thread.flags.get() & RESTORE_MASK != 0,
         },
     );
+    park.set_exit_addresses(thread.robust_list.get(), thread.clear_child_tid.get());
     park.task().set_rseq(thread).map_err(|_| garbled(record.kind))
 }
 

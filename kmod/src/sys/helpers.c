@@ -131,6 +131,8 @@ void pmig_set_sigpending(void)
 
 void pmig_rseq_force_update(void)
 {
+	/* As if a user-mode interrupt had come: the program may have been frozen inside a critical section. */
+	current->rseq.event.user_irq = true;
 	rseq_force_update();
 }
 
@@ -532,4 +534,24 @@ u32 pmig_btf_checksum_of_build(void)
 u32 pmig_crc32(u32 seed, const void *data, size_t length)
 {
 	return crc32_le(seed, data, length);
+}
+
+void pmig_rseq_ids(struct task_struct *task, u32 *cpu, u32 *node, u32 *concurrency)
+{
+	*cpu = task->rseq.ids.cpu_id;
+	*node = task->rseq.ids.node_id;
+	*concurrency = task->rseq.ids.mm_cid;
+}
+
+void pmig_set_rseq_ids(struct task_struct *task, u32 cpu, u32 node, u32 concurrency)
+{
+	task->rseq.ids.cpu_id = cpu;
+	task->rseq.ids.node_id = node;
+	task->rseq.ids.mm_cid = concurrency;
+}
+
+void pmig_set_exit_addresses(unsigned long robust_list, unsigned long clear_child_tid)
+{
+	current->futex.robust_list = (struct robust_list_head __user *)robust_list;
+	current->clear_child_tid = (int __user *)clear_child_tid;
 }

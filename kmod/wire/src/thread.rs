@@ -59,15 +59,19 @@ pub struct Thread {
     pub rseq_signature: U32,
     /// ABI version that the registration chose, 0 without one.
     pub rseq_version: U32,
-    /// Zero.
-    pub reserved: U32,
+    /// The CPU number that the kernel last wrote to the area. It refuses an area that says otherwise.
+    pub rseq_cpu: U32,
+    /// The NUMA node, likewise.
+    pub rseq_node: U32,
+    /// The concurrency ID, likewise.
+    pub rseq_concurrency: U32,
     /// As `PR_GET_TIMERSLACK`, nanoseconds.
     pub timer_slack: U64,
     /// Name, padded with zeros.
     pub comm: [u8; 16],
 }
-const _: () = assert!(size_of::<Thread>() == 128);
-payload!(Thread, Thread, reserved = reserved);
+const _: () = assert!(size_of::<Thread>() == 136);
+payload!(Thread, Thread);
 
 /// One register set as the kernel's user_regset interface shows it; the tail is its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -254,7 +254,9 @@ fn thread() -> Thread {
         rseq_length: half(16).into(),
         rseq_signature: half(17).into(),
         rseq_version: half(18).into(),
-        reserved: 0.into(),
+        rseq_cpu: half(20).into(),
+        rseq_node: half(21).into(),
+        rseq_concurrency: half(22).into(),
         timer_slack: word(19).into(),
         comm: *b"a-thread's-name\0",
     }

@@ -191,7 +191,6 @@ fn reserved_bytes_are_checked() {
         (Kind::Memory, 4),
         (Kind::Vma, 4),
         (Kind::File, 2),
-        (Kind::Thread, 4),
         (Kind::Restart, 4),
         (Kind::SignalAction, 4),
         (Kind::PendingSignal, 4),
