@@ -181,10 +181,13 @@ impl Builder {
 const OWNER: &str = "owner";
 
 fn claim(directory: &Path) -> Result<Flock<File>> {
-    let file = File::create(directory.join(OWNER))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+    // Under another name until it is locked: a file that nobody holds tells others to remove the directory.
+    let new = directory.join("owner.new");
+    let file = Flock::lock(File::create(&new)?, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, error)| error)
-        .context("cannot lock the cluster's directory")
+        .context("cannot lock the cluster's directory")?;
+    fs::rename(&new, directory.join(OWNER))?;
+    Ok(file)
 }
 
 /// Removes what harnesses that were killed have left beside this directory.
