@@ -43,9 +43,17 @@ fn items() -> Vec<Item> {
             let parent = items
                 .iter()
                 .rposition(|item| item.section == section && item.indent < indent + 2);
-            items.push(Item { section: section.clone(), indent: indent + 2, parent, keys: BTreeMap::new() });
+            items.push(Item {
+                section: section.clone(),
+                indent: indent + 2,
+                parent,
+                keys: BTreeMap::new(),
+            });
         } else if let Some((key, value)) = text.split_once(':') {
-            if let Some(item) = items.iter_mut().rfind(|item| item.indent == indent && item.section == section) {
+            if let Some(item) = items
+                .iter_mut()
+                .rfind(|item| item.indent == indent && item.section == section)
+            {
                 item.keys.insert(key.to_owned(), value.trim().to_owned());
             }
         }
@@ -55,7 +63,9 @@ fn items() -> Vec<Item> {
 
 /// The value of a key at the top of the specification.
 fn top(key: &str) -> Option<&'static str> {
-    SPECIFICATION.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+    SPECIFICATION
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
 }
 
 /// The variants of an enum in a source file: names in kebab-case, numbers, and the first sentence of the documentation.
@@ -92,7 +102,10 @@ fn kebab(name: &str) -> String {
 
 fn named(item: &Item) -> (String, u64) {
     let number = item.key("value").parse();
-    (item.key("name").to_owned(), number.unwrap_or_else(|_| panic!("no value: {item:?}")))
+    (
+        item.key("name").to_owned(),
+        number.unwrap_or_else(|_| panic!("no value: {item:?}")),
+    )
 }
 
 #[test]
@@ -113,8 +126,11 @@ fn family_version_and_group_are_equal() {
 #[test]
 fn commands_have_equal_names_and_numbers() {
     let items = items();
-    let specified: Vec<(String, u64)> =
-        items.iter().filter(|item| item.section == "operations").map(named).collect();
+    let specified: Vec<(String, u64)> = items
+        .iter()
+        .filter(|item| item.section == "operations")
+        .map(named)
+        .collect();
     let defined: Vec<(String, u64)> = Command::ALL
         .into_iter()
         .map(|command| (kebab(&format!("{command:?}")), u64::from(command as u8)))
@@ -136,7 +152,11 @@ fn dumps_are_dumps_and_events_are_events() {
             .find(|item| item.section == "operations" && item.key("name") == name)
             .unwrap_or_else(|| panic!("{name} is not specified"));
         for other in ["do", "dump", "event"] {
-            assert_eq!(item.keys.contains_key(other), other == kind, "{name}: {other}");
+            assert_eq!(
+                item.keys.contains_key(other),
+                other == kind,
+                "{name}: {other}"
+            );
         }
     }
 }
@@ -167,21 +187,33 @@ fn attributes_have_equal_names_numbers_and_types() {
         })
         .collect();
     assert_eq!(specified, defined);
-    assert_eq!(specified.last().map(|last| last.1), Some(u64::from(netlink::Attribute::MAX)));
+    assert_eq!(
+        specified.last().map(|last| last.1),
+        Some(u64::from(netlink::Attribute::MAX))
+    );
 }
 
 #[test]
 fn enums_have_equal_names_and_numbers() {
     let items = items();
-    for (name, source) in [("Role", NETLINK), ("SessionState", NETLINK), ("RestartKind", THREAD)] {
+    for (name, source) in [
+        ("Role", NETLINK),
+        ("SessionState", NETLINK),
+        ("RestartKind", THREAD),
+    ] {
         let definition = items
             .iter()
             .position(|item| item.section == "definitions" && item.key("name") == kebab(name))
             .unwrap_or_else(|| panic!("{name} is not specified"));
-        let specified: Vec<(String, u64)> =
-            items.iter().filter(|item| item.parent == Some(definition)).map(named).collect();
-        let defined: Vec<(String, u64)> =
-            variants(source, name).into_iter().map(|(name, number, _)| (name, number)).collect();
+        let specified: Vec<(String, u64)> = items
+            .iter()
+            .filter(|item| item.parent == Some(definition))
+            .map(named)
+            .collect();
+        let defined: Vec<(String, u64)> = variants(source, name)
+            .into_iter()
+            .map(|(name, number, _)| (name, number))
+            .collect();
         assert_eq!(specified, defined, "{name}");
     }
 }
@@ -194,7 +226,10 @@ fn attributes_that_operations_name_exist() {
         .filter(|item| item.section == "attribute-sets" && item.parent.is_some())
         .map(|item| item.key("name"))
         .collect();
-    let operations = SPECIFICATION.split_once("\noperations:").expect("there are operations").1;
+    let operations = SPECIFICATION
+        .split_once("\noperations:")
+        .expect("there are operations")
+        .1;
     for line in operations.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("- ") {
             assert!(attributes.contains(&name), "there is no attribute {name}");
