@@ -52,7 +52,7 @@ impl Client {
         request: &MigrateRequest,
         mut progress: impl FnMut(Progress),
     ) -> Result<MigrationReport, Failure> {
-        write_body(&mut self.stream, &Request::Migrate(request.clone()))?;
+        write_body(&mut self.stream, &Request::Migrate(request.clone())).map_err(gone)?;
         loop {
             let frame = Frame::read(&mut self.stream).map_err(|error| {
                 let message = format!("the agent of this host went away ({error}); see `pmigctl status` when it is back");
@@ -88,9 +88,20 @@ impl Client {
         }
     }
 
-    fn ask(mut self, request: &Request) -> Result<Reply, FrameError> {
-        write_body(&mut self.stream, request)?;
-        Frame::read(&mut self.stream)?.parse()
+    fn ask(mut self, request: &Request) -> Result<Reply, Failure> {
+        write_body(&mut self.stream, request).map_err(gone)?;
+        Ok(Frame::read(&mut self.stream).map_err(gone)?.parse()?)
+    }
+}
+
+/// An agent that ends the connection has done nothing.
+fn gone(error: FrameError) -> Failure {
+    match error {
+        FrameError::Closed | FrameError::Io(_) => Failure::new(
+            FailureCode::NoAgent,
+            format!("the agent of this host went away: {error}"),
+        ),
+        error => error.into(),
     }
 }
 

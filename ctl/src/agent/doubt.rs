@@ -153,10 +153,13 @@ impl Doubt {
     }
 }
 
+/// A doubt that may be asked about, be answered and be resolved at the same time.
+type SharedDoubt = Arc<Mutex<Doubt>>;
+
 /// All migrations in doubt.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
-    list: Mutex<HashMap<(MigrationId, Role), Arc<Mutex<Doubt>>>>,
+    list: Mutex<HashMap<(MigrationId, Role), SharedDoubt>>,
     /// Signalled when one is added or settled.
     changed: Condvar,
 }
@@ -166,7 +169,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Doubts {
-    pub(crate) fn add(&self, doubt: Doubt) -> Arc<Mutex<Doubt>> {
+    pub(crate) fn add(&self, doubt: Doubt) -> SharedDoubt {
         tracing::warn!(migration = %doubt.migration, role = %doubt.entry.role, "the outcome of a migration is in doubt");
         let key = (doubt.migration, doubt.entry.role);
         let doubt = Arc::new(Mutex::new(doubt));
@@ -175,7 +178,7 @@ impl Doubts {
         doubt
     }
 
-    pub(crate) fn get(&self, migration: MigrationId, role: Role) -> Option<Arc<Mutex<Doubt>>> {
+    pub(crate) fn get(&self, migration: MigrationId, role: Role) -> Option<SharedDoubt> {
         lock(&self.list).get(&(migration, role)).cloned()
     }
 
@@ -211,7 +214,7 @@ impl Doubts {
         }
     }
 
-    fn due(&self) -> Vec<Arc<Mutex<Doubt>>> {
+    fn due(&self) -> Vec<SharedDoubt> {
         let doubts: Vec<_> = lock(&self.list).values().cloned().collect();
         let now = Instant::now();
         doubts

@@ -33,7 +33,6 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/pmig";
 #[command(
     name = "pmigctl",
     version,
-    about,
     propagate_version = true,
     disable_help_subcommand = true,
     after_help = exit::HELP,

@@ -51,7 +51,11 @@ pub fn print_failure(command: &str, failure: &Failure, json: bool) -> io::Result
     if !failure.phase.is_empty() {
         write!(out, " in phase {}", failure.phase)?;
     }
-    writeln!(out, "; process: {}", failure.owner)?;
+    // Other verbs touch no process.
+    if matches!(command, "migrate" | "drain" | "resolve") {
+        write!(out, "; process: {}", failure.owner)?;
+    }
+    writeln!(out)?;
     for obstacle in &failure.obstacles {
         writeln!(
             out,

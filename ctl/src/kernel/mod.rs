@@ -9,6 +9,7 @@
 pub mod fake;
 mod message;
 pub mod netlink;
+mod request;
 
 use crate::proto::Failure;
 use crate::proto::FailureCode;

@@ -22,21 +22,21 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 /// What makes the process that is moved around unmistakable.
-pub const IDENTITY: u64 = 0x1dea;
+pub(crate) const IDENTITY: u64 = 0x1dea;
 /// Its PID on the first host.
-pub const PID: u32 = 42;
+pub(crate) const PID: u32 = 42;
 
 /// One host: its processes and its disk outlive its agents.
-pub struct Host {
-    pub name: &'static str,
-    pub fake: FakeHost,
-    pub dir: TempDir,
-    pub network: Network,
-    pub machine: FakeMachine,
-    pub agent: Arc<Agent>,
+pub(crate) struct Host {
+    pub(crate) name: &'static str,
+    pub(crate) fake: FakeHost,
+    pub(crate) dir: TempDir,
+    pub(crate) network: Network,
+    pub(crate) machine: FakeMachine,
+    pub(crate) agent: Arc<Agent>,
 }
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         link: LinkOptions {
             ping: Duration::from_millis(100),
@@ -51,11 +51,11 @@ pub fn options() -> Options {
 }
 
 impl Host {
-    pub fn new(network: &Network, name: &'static str, faults: &[&str]) -> Self {
+    pub(crate) fn new(network: &Network, name: &'static str, faults: &[&str]) -> Self {
         Self::with_options(network, name, faults, options())
     }
 
-    pub fn with_options(
+    pub(crate) fn with_options(
         network: &Network,
         name: &'static str,
         faults: &[&str],
@@ -75,18 +75,18 @@ impl Host {
     }
 
     /// Ends the agent as a crash does, and starts another.
-    pub fn restart(&mut self, faults: &[&str]) {
+    pub(crate) fn restart(&mut self, faults: &[&str]) {
         self.kill();
         self.start(faults);
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.agent.crash();
         self.machine.die();
         self.network.silence(self.name);
     }
 
-    pub fn start(&mut self, faults: &[&str]) {
+    pub(crate) fn start(&mut self, faults: &[&str]) {
         let (machine, agent) = start(
             &self.network,
             self.name,
@@ -99,7 +99,7 @@ impl Host {
         self.agent = agent;
     }
 
-    pub fn migrate(&self, pid: u32, to: &str) -> Result<MigrationReport, Failure> {
+    pub(crate) fn migrate(&self, pid: u32, to: &str) -> Result<MigrationReport, Failure> {
         self.agent
             .migrate(&request(pid, to), &Cancel::new(), &|_| {})
     }
@@ -111,7 +111,7 @@ impl Drop for Host {
     }
 }
 
-pub fn request(pid: u32, to: &str) -> MigrateRequest {
+pub(crate) fn request(pid: u32, to: &str) -> MigrateRequest {
     MigrateRequest {
         pid,
         host: to.to_owned(),
@@ -161,7 +161,10 @@ fn start(
 }
 
 /// Two hosts, with the process on the first.
-pub fn two_hosts(source_faults: &[&str], destination_faults: &[&str]) -> (Network, Host, Host) {
+pub(crate) fn two_hosts(
+    source_faults: &[&str],
+    destination_faults: &[&str],
+) -> (Network, Host, Host) {
     let network = Network::default();
     let a = Host::new(&network, "a", source_faults);
     let b = Host::new(&network, "b", destination_faults);
@@ -170,7 +173,7 @@ pub fn two_hosts(source_faults: &[&str], destination_faults: &[&str]) -> (Networ
 }
 
 /// Waits until something holds.
-pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(
@@ -182,7 +185,7 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Waits until nothing is frozen or in doubt on either host.
-pub fn settle(case: &str, a: &Host, b: &Host) {
+pub(crate) fn settle(case: &str, a: &Host, b: &Host) {
     let is_quiet = |host: &Host| {
         let status = host.agent.status().expect("a status");
         status.active.is_empty() && status.in_doubt.is_empty() && status.sessions.is_empty()
@@ -205,7 +208,7 @@ pub fn settle(case: &str, a: &Host, b: &Host) {
 }
 
 /// Exactly one copy runs: says on which host.
-pub fn runs_on_source(case: &str, a: &Host, b: &Host) -> bool {
+pub(crate) fn runs_on_source(case: &str, a: &Host, b: &Host) -> bool {
     let copies = (a.fake.running(IDENTITY), b.fake.running(IDENTITY));
     match copies {
         (1, 0) => true,
@@ -215,7 +218,7 @@ pub fn runs_on_source(case: &str, a: &Host, b: &Host) -> bool {
 }
 
 /// The PID of the process on the host where it runs.
-pub fn pid_on(host: &Host) -> u32 {
+pub(crate) fn pid_on(host: &Host) -> u32 {
     (1..2000)
         .find(|pid| {
             host.fake
