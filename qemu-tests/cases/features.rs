@@ -27,7 +27,7 @@ const MOVES: &[(&str, &str)] = &[
     ),
     (
         "m1_vdso_and_auxv: the vdso answers at its address",
-        "m1_vdso_and_auxv",
+        "m1_vdso_and_auxv pause=150",
     ),
     ("m2_private_file: pages copied on write", "m2_private_file"),
     (
@@ -44,7 +44,7 @@ const MOVES: &[(&str, &str)] = &[
     ),
     (
         "t4_signals: actions, masks, alternate stacks, queued signals with their values",
-        "t4_signals",
+        "t4_signals pause=150",
     ),
     ("t7_clocks: no clock goes back or jumps", "t7_clocks"),
     ("t9_registers: all that the CPU has", "t9_registers"),
@@ -74,23 +74,23 @@ const MOVES: &[(&str, &str)] = &[
     ),
     (
         "t17_credentials: another user, groups, capabilities, secure bits, limits",
-        "t17_credentials",
+        "t17_credentials pause=150",
     ),
     (
         "t17_capabilities_of_root: root with few capabilities",
-        "t17_credentials keep_root=1",
+        "t17_credentials keep_root=1 pause=150",
     ),
     (
         "t17_credentials_without_nnp: the same without no_new_privs",
-        "t17_credentials nnp=0",
+        "t17_credentials nnp=0 pause=150",
     ),
     (
         "t17_environment: umask, directory, names, personality, filters, scores",
-        "t17_environment",
+        "t17_environment pause=150",
     ),
     (
         "t17_chroot: another root directory",
-        "t17_environment chroot=/shared",
+        "t17_environment chroot=/shared pause=150",
     ),
     (
         "f1_files: positions, flags, shared descriptions, a directory half-way",

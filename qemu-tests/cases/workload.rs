@@ -245,12 +245,36 @@ pub(crate) fn migrate(
     from: usize,
     to: usize,
 ) -> Result<String> {
-    let report = agents.migrate(from, workload.pid, to)?;
+    let report = migrate_patiently(agents, workload.pid, from, to)?;
     workload.ensure_unharmed(cluster.guest(to))?;
     workload
         .ensure_only_in(cluster, to)
         .with_context(|| format!("after {report}"))?;
     Ok(report)
+}
+
+/// Moves a process that may have a file of procfs open just now, which is an obstacle that goes away by itself.
+pub(crate) fn migrate_patiently(
+    agents: &Agents<'_>,
+    pid: u32,
+    from: usize,
+    to: usize,
+) -> Result<String> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match agents.migrate(from, pid, to) {
+            Err(error) if attempts < 6 && is_fleeting(&format!("{error:#}")) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Whether the only thing that is refused is a file of the kernel's.
+fn is_fleeting(report: &str) -> bool {
+    let count = |text: &str| report.matches(text).count();
+    let refusals = count("\"severity\": \"refusal\"");
+    refusals > 0 && refusals == count("\"code\": \"kernel-file\"")
 }
 
 /// Starts a program in the first guest, moves it to the second, lets it work on, check itself and end.

@@ -53,8 +53,9 @@ int main(int argc, char **argv)
 		check_filled("vast", a + check_word(7, turns % pages) % (vast / PAGE) * PAGE, PAGE, 10);
 		check_filled("holed", b + turns % kept * 97 * PAGE, PAGE, 11);
 		/* A hole must neither come with content nor be filled for nothing. */
-		CHECK(resident() < before + 16384, "resident memory: expected about %lld KiB, got %lld", before,
-		      resident());
+		if (turns % 50 == 0)
+			CHECK(resident() < before + 16384, "resident memory: expected about %lld KiB, got %lld", before,
+			      resident());
 		turns++;
 	} while (!check_turn());
 

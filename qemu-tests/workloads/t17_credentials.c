@@ -127,7 +127,7 @@ static void *work(void *unused)
 	(void)unused;
 	while (!closing) {
 		compare();
-		check_sleep(20);
+		check_sleep(check.pause_ms);
 	}
 	return NULL;
 }
