@@ -71,7 +71,7 @@ fn code_size(elf: &[u8]) -> Result<u64, Box<dyn Error>> {
     };
     let headers = number(0x20, 8)?;
     let count = number(0x38, 2)?;
-    let mut code_end = 0;
+    let mut executable = false;
     let mut end = 0;
     for index in 0..count {
         let header = headers + index * 56;
@@ -84,9 +84,7 @@ fn code_size(elf: &[u8]) -> Result<u64, Box<dyn Error>> {
                 return Err("the vessel has a gap between its segments".into());
             }
             end = address + memory_size;
-            if flags & PF_X != 0 {
-                code_end = end;
-            }
+            executable |= flags & PF_X != 0;
         }
         if kind == PT_DYNAMIC {
             for entry in (offset..offset + file_size).step_by(16) {
@@ -96,8 +94,8 @@ fn code_size(elf: &[u8]) -> Result<u64, Box<dyn Error>> {
             }
         }
     }
-    if code_end == 0 || code_end != end {
-        return Err("the vessel's code is not its last segment".into());
+    if !executable {
+        return Err("the vessel has no code".into());
     }
     Ok((end + 0xfff) & !0xfff)
 }

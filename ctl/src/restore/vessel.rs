@@ -19,6 +19,8 @@ use super::VesselError;
 use crate::image::Image;
 use crate::sys::process;
 use crate::sys::process::Scheduling;
+use pmig_wire::mm::vma;
+use pmig_wire::mm::Vma;
 use pmig_wire::record::Kind;
 use pmig_wire::thread::RESET_ON_FORK;
 use std::collections::HashMap;
@@ -31,6 +33,10 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use std::time::Instant;
 
+/// How many fresh processes are looked at until one suits the layout of the program.
+const ATTEMPTS: usize = 16;
+/// How far new mappings stay below the stack, as for any process (`MIN_GAP` in arch/x86/mm/mmap.c).
+const STACK_ROOM: u64 = 128 << 20;
 /// Number of the limit of descriptors.
 const RLIMIT_NOFILE: u32 = 7;
 /// How long to wait for the end of a vessel that was killed.
@@ -98,10 +104,21 @@ impl Vessel {
         let slots = count + count / 4 + 64;
         let size = control::stub_size(slots);
         let signal = image.process.exit_signal.get();
+        let places = layout::places(image, size);
         let mut last = VesselError::NoGap { size };
-        for place in layout::places(image, size) {
-            match spawn::spawn(image.pid(), signal, slots, place, inside, options) {
-                Ok(spawned) => return Self::inhabit(image, spawned, inside, options),
+        for (attempt, place) in places
+            .iter()
+            .cycle()
+            .take(places.len().max(ATTEMPTS))
+            .enumerate()
+        {
+            match spawn::spawn(image.pid(), signal, slots, *place, inside, options) {
+                Ok(spawned) => {
+                    let vessel = Self::inhabit(image, spawned, inside, options);
+                    if vessel.leaves_room(image)? || attempt + 1 >= ATTEMPTS {
+                        return vessel.with_threads(image);
+                    }
+                }
                 // The fresh process happens to use this place itself.
                 Err(error) if error.errno() == Some(libc::EEXIST) => last = error,
                 Err(error) => return Err(error),
@@ -110,17 +127,29 @@ impl Vessel {
         Err(last)
     }
 
-    fn inhabit(
-        image: &Image,
-        spawned: Spawned,
-        inside: bool,
-        options: &SpawnOptions,
-    ) -> Result<Self, VesselError> {
+    /// Whether the stack can grow as it could on the source. The kernel gives new mappings the addresses below a limit that
+    /// it chose at random for the vessel. If that is above the program's stack, they come to lie right below the stack.
+    fn leaves_room(&self, image: &Image) -> Result<bool, VesselError> {
+        let grows = |one: &&Vma| one.flags.get() & vma::GROWSDOWN != 0;
+        let Some(stack) = image.vmas.iter().rfind(grows) else {
+            return Ok(true);
+        };
+        let mut list = List::new();
+        let how = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let size = pmig_wire::PAGE_SIZE;
+        let arguments = args![0, size, libc::PROT_NONE, how, -1, 0];
+        let probe = list.call("look for the highest mapping", libc::SYS_mmap, arguments);
+        list.call("unmap a page", libc::SYS_munmap, args![probe, size]);
+        let highest = self.run(&list)?.of(probe) as u64;
+        Ok(highest.saturating_add(STACK_ROOM) <= stack.start.get())
+    }
+
+    fn inhabit(image: &Image, spawned: Spawned, inside: bool, options: &SpawnOptions) -> Self {
         let leader = VesselThread {
             host_tid: spawned.pid,
             slot: 0,
         };
-        let mut vessel = Self {
+        Self {
             spawned,
             pid: image.pid(),
             threads: HashMap::from([(image.pid(), leader)]),
@@ -130,9 +159,12 @@ impl Vessel {
             capabilities: process::own_capabilities(),
             notes: Vec::new(),
             released: false,
-        };
-        vessel.make_threads(image)?;
-        Ok(vessel)
+        }
+    }
+
+    fn with_threads(mut self, image: &Image) -> Result<Self, VesselError> {
+        self.make_threads(image)?;
+        Ok(self)
     }
 
     /// The TIDs of the image that no thread of the vessel has.
