@@ -113,10 +113,7 @@ print('well')"
 fn survey(cluster: &Cluster) -> Result<()> {
     let guest = prepared(cluster)?;
     let pid = guest.start("sleep 600", "/tmp/sleep.log")?;
-    let parts = ynl_ok(
-        guest,
-        &format!("--dump survey --json '{{\"pid\": {pid}}}'"),
-    )?;
+    let parts = ynl_ok(guest, &format!("--dump survey --json '{{\"pid\": {pid}}}'"))?;
     let mut records = String::new();
     for part in parts.as_array().context("not a list")? {
         records.push_str(part["records"].as_str().context("no records")?);
@@ -129,7 +126,9 @@ fn survey(cluster: &Cluster) -> Result<()> {
         records.contains(&name),
         "its name is not in its records: {records}"
     );
-    let state = guest.run_ok(&format!("sed -n 's/^State:\\t\\(.\\).*/\\1/p' /proc/{pid}/status"))?;
+    let state = guest.run_ok(&format!(
+        "sed -n 's/^State:\\t\\(.\\).*/\\1/p' /proc/{pid}/status"
+    ))?;
     ensure!(state == "S", "its state is {state}");
     Ok(())
 }

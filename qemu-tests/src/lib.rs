@@ -30,6 +30,7 @@ pub mod children;
 pub mod cluster;
 pub mod guest;
 pub mod kernel_log;
+pub mod kmemleak;
 pub mod link;
 pub mod network;
 pub mod pool;

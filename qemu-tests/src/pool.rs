@@ -27,6 +27,7 @@ use crate::case::Outcome;
 use crate::cluster::Builder;
 use crate::cluster::Cluster;
 use crate::cluster::Mode;
+use crate::kmemleak;
 use crate::rig::scaled;
 use crate::rig::Rig;
 
@@ -81,6 +82,15 @@ pub fn run(cases: Vec<Case>, options: &Options) -> Result<bool> {
                     logs: logs.clone(),
                     cluster: None,
                     used: false,
+                    ran: Vec::new(),
+                    lost: None,
+                };
+                // Not one of the tests that were asked for.
+                let keep = |report: Option<Report>| {
+                    if let Some(report) = report {
+                        print(&report, total, total);
+                        lock(reports).push(report);
+                    }
                 };
                 loop {
                     if options.fail_fast && failed(&lock(reports)) {
@@ -93,7 +103,11 @@ pub fn run(cases: Vec<Case>, options: &Options) -> Result<bool> {
                     let mut reports = lock(reports);
                     print(&report, reports.len() + 1, total);
                     reports.push(report);
+                    drop(reports);
+                    keep(worker.lost.take());
                 }
+                worker.retire();
+                keep(worker.lost.take());
             });
         }
     });
@@ -139,7 +153,7 @@ fn print(report: &Report, number: usize, total: usize) {
 
 fn finish(reports: &[Report], total: usize, time: Duration, options: &Options) -> Result<bool> {
     let mut lines = Vec::new();
-    let (mut passed, mut failed, mut skipped) = (0, 0, total - reports.len());
+    let (mut passed, mut failed, mut skipped) = (0, 0, total.saturating_sub(reports.len()));
     for report in reports {
         let seconds = report.time.as_secs_f64();
         lines.push(match &report.outcome {
@@ -180,6 +194,10 @@ struct Worker {
     logs: PathBuf,
     cluster: Option<Cluster>,
     used: bool,
+    /// The tests that the cluster has seen.
+    ran: Vec<String>,
+    /// What the kernels of the last cluster have lost.
+    lost: Option<Report>,
 }
 
 impl Worker {
@@ -200,6 +218,7 @@ impl Worker {
             return report(Outcome::Failed("no cluster".into()), Duration::ZERO);
         };
         self.used = true;
+        self.ran.push(case.name.clone());
         let begin = Instant::now();
         cluster.set_limit(Some(begin + scaled(case.timeout)));
         let result =
@@ -247,7 +266,7 @@ impl Worker {
             }
         }
         // First the old one, to have its memory.
-        self.cluster = None;
+        self.retire();
         let logs = self
             .logs
             .join(format!("cluster-{}-{}", self.number, self.booted));
@@ -261,10 +280,38 @@ impl Worker {
             cluster.boot_time().as_secs_f64()
         );
         // What stock kernels say while they boot is not our business.
+        cluster.guests().iter().try_for_each(kmemleak::prepare)?;
         cluster.mark_logs()?;
         self.used = false;
+        self.ran.clear();
         self.cluster = Some(cluster);
         Ok(())
+    }
+
+    /// Gives the cluster up, after a look at what its kernels have lost.
+    fn retire(&mut self) {
+        let Some(cluster) = self.cluster.take() else {
+            return;
+        };
+        let begin = Instant::now();
+        let mut found = String::new();
+        for guest in cluster.guests() {
+            match kmemleak::leaks(guest) {
+                Ok(leaks) if leaks.is_empty() => {}
+                Ok(leaks) => found += &format!("{}:\n{leaks}\n", guest.name()),
+                Err(error) => found += &format!("{}: {error:#}\n", guest.name()),
+            }
+        }
+        if !found.is_empty() {
+            self.lost = Some(Report {
+                name: "kernels lose no memory".into(),
+                outcome: Outcome::Failed(format!(
+                    "lost in these tests: {}\n{found}",
+                    self.ran.join("; ")
+                )),
+                time: begin.elapsed(),
+            });
+        }
     }
 
     /// Keeps what may explain a failure beside the consoles.

@@ -29,6 +29,7 @@ use crate::link::Link;
 use crate::network;
 use crate::protocol::PORT_HARNESS;
 use crate::protocol::PORT_SHELL;
+use crate::rig::extra_memory_mib;
 use crate::rig::Rig;
 
 /// What a machine is made of.
@@ -159,6 +160,7 @@ impl Spec {
             command.arg("-L").arg(path);
         }
         let name = self.name();
+        let memory_mib = self.memory_mib + extra_memory_mib();
         let mut args = |words: &[&str]| {
             command.args(words);
         };
@@ -180,16 +182,13 @@ impl Spec {
             "-smp",
             &self.cpus.to_string(),
             "-m",
-            &format!("{}M", self.memory_mib),
+            &format!("{memory_mib}M"),
             "-display",
             "none",
         ]);
         args(&[
             "-object",
-            &format!(
-                "memory-backend-memfd,id=memory,size={}M,share=on",
-                self.memory_mib
-            ),
+            &format!("memory-backend-memfd,id=memory,size={memory_mib}M,share=on"),
         ]);
         args(&["-kernel", &self.rig.kernel().display().to_string()]);
         args(&["-initrd", &self.initrd()?.display().to_string()]);

@@ -142,6 +142,13 @@ pub fn scaled(time: Duration) -> Duration {
     time * *scale
 }
 
+/// Memory that each guest has besides what a test asks for, `PMIG_GUEST_EXTRA_MEMORY` in MiB: kernels with debugging
+/// options need it for themselves.
+pub fn extra_memory_mib() -> u32 {
+    let extra = std::env::var("PMIG_GUEST_EXTRA_MEMORY").ok();
+    extra.and_then(|extra| extra.parse().ok()).unwrap_or(0)
+}
+
 fn home() -> Result<PathBuf> {
     std::env::var_os("HOME")
         .map(PathBuf::from)

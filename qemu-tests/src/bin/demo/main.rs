@@ -134,22 +134,32 @@ fn migrate(cluster: &Cluster, screen: &Screen, keep: bool) -> Result<Option<u32>
         .run_ok(&format!("sed -n 's/^READY //p' {GUEST_LOG}"))?
         .parse()
         .context("the program has not said its number")?;
-    screen.note(&format!("it is process {pid}, and counts and hashes over 64 MiB of live data"));
+    screen.note(&format!(
+        "it is process {pid}, and counts and hashes over 64 MiB of live data"
+    ));
     log.show(screen, LINES)?;
 
     screen.step(&format!("on node1: pmigctl migrate {pid} node2"));
     let report = run_migrate(node1, pid, &mut log, screen)?;
     log.show(screen, LINES)?;
     let last = log.last.as_ref().map(|line| line.node.clone());
-    ensure!(last.as_deref() == Some("node2"), "the program still writes from {last:?}");
+    ensure!(
+        last.as_deref() == Some("node2"),
+        "the program still writes from {last:?}"
+    );
     ensure!(
         !node1.run(&format!("[ -e /proc/{pid} ]"))?.success(),
         "the process is still on node1"
     );
     let there = report.destination_pid;
     let line = node2.run_ok(&format!("tr '\\0' ' ' </proc/{there}/cmdline"))?;
-    ensure!(line.contains(PROGRAM), "process {there} on node2 is {line:?}");
-    screen.step(&format!("it is gone from node1 and runs on node2, as process {there}"));
+    ensure!(
+        line.contains(PROGRAM),
+        "process {there} on node2 is {line:?}"
+    );
+    screen.step(&format!(
+        "it is gone from node1 and runs on node2, as process {there}"
+    ));
     report.show(screen);
 
     if !keep {

@@ -131,7 +131,10 @@ impl Log {
         while shown < count {
             shown += self.follow(screen)?;
             if Instant::now() > deadline {
-                bail!("the program does not go on: its last line is {:?}", self.last);
+                bail!(
+                    "the program does not go on: its last line is {:?}",
+                    self.last
+                );
             }
             pause();
         }
