@@ -46,6 +46,7 @@ impl kernel::InPlaceModule for Pmig {
 #[pinned_drop]
 impl PinnedDrop for Pmig {
     fn drop(self: Pin<&mut Self>) {
+        kx::deadline::clear();
         // No session and no parked task is left: each held the module. One may still be leaving the callback.
         kx::park::drain();
     }

@@ -42,6 +42,10 @@ pub(super) fn capture(records: &mut Records, parks: &Parks) -> Result<u64> {
             thread.saved_mask.set(masks.saved);
             thread.flags.set(thread.flags.get() | RESTORE_MASK);
         }
+        if park.deadline() != 0 {
+            let (monotonic, _) = task.clock_offsets();
+            thread.deadline.set(park.deadline().saturating_add(monotonic));
+        }
         records.add(&thread)?;
         for note in [NOTE_PRSTATUS, NOTE_XSTATE] {
             buffer.clear();

@@ -4,6 +4,7 @@
 //!
 //! Lock order, outermost first: session, session table, mmap lock of one process, siglock of one task.
 
+pub(crate) mod deadline;
 pub(crate) mod deferred;
 pub(crate) mod file;
 pub(crate) mod host;

@@ -13,12 +13,15 @@
 //! reference, and the reference to the module that goes with it, are dropped by the callback. The callback's last
 //! instructions run after that: [`drain`] waits for them before the module goes away.
 
+use crate::kx::deadline;
 use crate::kx::mm;
 use crate::kx::task::Task;
+use crate::kx::time;
 use crate::sys;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicI64;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
@@ -70,6 +73,10 @@ pub(crate) struct Park {
     command: AtomicU32,
     /// The task becomes another process when it is released.
     restored: AtomicBool,
+    /// When the task went to sleep before it was woken for this: `CLOCK_MONOTONIC`, nanoseconds.
+    slept_since: i64,
+    /// When the interrupted call ends, if it starts anew: likewise, 0 for none.
+    deadline: AtomicI64,
     robust_list: AtomicU64,
     clear_child_tid: AtomicU64,
     stub_start: AtomicU64,
@@ -91,6 +98,14 @@ impl Park {
     ///
     /// Fails with `ESRCH` if the task is exiting.
     pub(crate) fn queue(task: Task) -> Result<Arc<Self>> {
+        let now = time::monotonic();
+        let slept_since = match task.sleeps_since() {
+            Some(since) => {
+                let slept = time::scheduler().saturating_sub(since);
+                now.saturating_sub(i64::try_from(slept).unwrap_or(0))
+            }
+            None => now,
+        };
         let park = Arc::pin_init(
             try_pin_init!(Self {
                 work: UnsafeCell::new(bindings::callback_head {
@@ -101,6 +116,8 @@ impl Park {
                 state: AtomicU32::new(ParkState::Queued as u32),
                 command: AtomicU32::new(Command::None as u32),
                 restored: AtomicBool::new(false),
+                slept_since,
+                deadline: AtomicI64::new(0),
                 robust_list: AtomicU64::new(0),
                 clear_child_tid: AtomicU64::new(0),
                 stub_start: AtomicU64::new(0),
@@ -260,7 +277,21 @@ impl Park {
                 self.clear_child_tid.load(Ordering::Relaxed),
             );
         }
+        match self.deadline() {
+            0 => {}
+            ends => deadline::arm(&self.task, ends),
+        }
         self.arrive(ParkState::Released);
+    }
+
+    /// When the interrupted call ends, if it is one that starts anew: `CLOCK_MONOTONIC`, nanoseconds; 0 for none.
+    pub(crate) fn deadline(&self) -> i64 {
+        self.deadline.load(Ordering::Acquire)
+    }
+
+    /// Sets when the call ends that starts anew with the release.
+    pub(crate) fn set_deadline(&self, ends: i64) {
+        self.deadline.store(ends, Ordering::Release);
     }
 
     /// The callback's work, in the context of the task.
@@ -273,7 +304,10 @@ impl Park {
             self.arrive(ParkState::Released);
             return;
         }
-        restart_interrupted_call();
+        if restart_interrupted_call() {
+            let ends = deadline::of_interrupted_call(&self.task, self.slept_since);
+            self.deadline.store(ends.unwrap_or(0), Ordering::Release);
+        }
         self.wait();
     }
 }
@@ -281,7 +315,8 @@ impl Park {
 /// Turns the `EINTR` of a call that the freeze interrupted, and that the kernel never restarts by itself, into a restart.
 ///
 /// `ERESTARTNOHAND` becomes `EINTR` again if a signal handler is about to run (arch/x86/kernel/signal.c).
-fn restart_interrupted_call() {
+/// Says whether it was one.
+pub(super) fn restart_interrupted_call() -> bool {
     const ERESTARTNOHAND: c_int = 514;
     const CALLS: [u32; 15] = [
         bindings::__NR_epoll_wait,
@@ -306,7 +341,9 @@ fn restart_interrupted_call() {
     let call = regs.orig_ax as i64;
     if interrupted && CALLS.iter().any(|number| i64::from(*number) == call) {
         regs.ax = (-i64::from(ERESTARTNOHAND)) as usize;
+        return true;
     }
+    false
 }
 
 /// What the kernel calls in the context of the task.

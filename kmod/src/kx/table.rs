@@ -2,6 +2,7 @@
 
 //! The one table of sessions. Statics with locks need `unsafe` to be set up.
 
+use crate::kx::deadline;
 use crate::session::Session;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering;
@@ -15,11 +16,14 @@ kernel::sync::global_lock! {
 
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// Sets the table up.
+/// Sets the table up, and that of deadlines.
 pub(crate) fn init() {
     if !READY.swap(true, Ordering::AcqRel) {
-        // SAFETY: Runs once.
-        unsafe { SESSIONS.init() };
+        // SAFETY: Runs once, before the family is registered.
+        unsafe {
+            SESSIONS.init();
+            deadline::init();
+        }
     }
 }
 

@@ -177,6 +177,17 @@ impl Task {
         flags & (bindings::PF_KTHREAD | bindings::PF_USER_WORKER | bindings::PF_IO_WORKER) != 0
     }
 
+    /// When the task went to sleep, in the scheduler's clock; none if it does not sleep.
+    pub(super) fn sleeps_since(&self) -> Option<u64> {
+        let raw = self.raw();
+        if raw.__state & bindings::TASK_INTERRUPTIBLE == 0 || raw.on_cpu != 0 {
+            return None;
+        }
+        // When it got the CPU last, and how long it ran then (kernel/sched/stats.h, kernel/sched/fair.c).
+        let ran = raw.se.sum_exec_runtime.saturating_sub(raw.se.prev_sum_exec_runtime);
+        Some(raw.sched_info.last_arrival.saturating_add(ran))
+    }
+
     /// Whether job control has stopped it.
     pub(crate) fn is_stopped(&self) -> bool {
         // SAFETY: The task is alive.

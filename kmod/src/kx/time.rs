@@ -22,3 +22,9 @@ pub(crate) fn realtime() -> i64 {
     // SAFETY: May be called anywhere.
     unsafe { sys::pmig_ktime_get_real() }
 }
+
+/// The scheduler's clock of this CPU, in which it notes when tasks come and go.
+pub(super) fn scheduler() -> u64 {
+    // SAFETY: May be called anywhere.
+    unsafe { sys::pmig_local_clock() }
+}

@@ -33,6 +33,10 @@ pub(super) fn restore_thread(finder: &mut Finder<'_>, record: &Record<'_>) -> Re
             restore: thread.flags.get() & RESTORE_MASK != 0,
         },
     );
+    if thread.deadline.get() != 0 {
+        let (monotonic, _) = park.task().clock_offsets();
+        park.set_deadline(thread.deadline.get().saturating_sub(monotonic));
+    }
     park.set_exit_addresses(thread.robust_list.get(), thread.clear_child_tid.get());
     park.task().set_rseq(thread).map_err(|_| garbled(record.kind))
 }

@@ -22,6 +22,7 @@
 #include <net/net_namespace.h>
 #include <net/sock.h>
 #include <linux/rseq.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/coredump.h>
 #include <linux/sched/exec_state.h>
 #include <linux/sched/mm.h>
@@ -554,4 +555,14 @@ void pmig_set_exit_addresses(unsigned long robust_list, unsigned long clear_chil
 {
 	current->futex.robust_list = (struct robust_list_head __user *)robust_list;
 	current->clear_child_tid = (int __user *)clear_child_tid;
+}
+
+bool pmig_module_try_get(void)
+{
+	return try_module_get(THIS_MODULE);
+}
+
+u64 pmig_local_clock(void)
+{
+	return local_clock();
 }

@@ -108,10 +108,12 @@ void pmig_reinit_completion(struct completion *completion);
 void pmig_cond_resched(void);
 s64 pmig_ktime_get_boottime(void);
 s64 pmig_ktime_get_real(void);
+u64 pmig_local_clock(void);
 const char *pmig_release(void);
 u32 pmig_btf_checksum_of_build(void);
 u32 pmig_crc32(u32 seed, const void *data, size_t length);
 void pmig_module_get(void);
+bool pmig_module_try_get(void);
 void pmig_module_put(void);
 bool pmig_timer_active(const struct hrtimer *timer);
 

@@ -67,10 +67,13 @@ pub struct Thread {
     pub rseq_concurrency: U32,
     /// As `PR_GET_TIMERSLACK`, nanoseconds.
     pub timer_slack: U64,
+    /// When the interrupted call ends, if it is one that starts anew with the program's own timeout
+    /// (`rt_sigtimedwait`): `CLOCK_MONOTONIC` in the view of the process, nanoseconds; 0 for none.
+    pub deadline: I64,
     /// Name, padded with zeros.
     pub comm: [u8; 16],
 }
-const _: () = assert!(size_of::<Thread>() == 136);
+const _: () = assert!(size_of::<Thread>() == 144);
 payload!(Thread, Thread);
 
 /// One register set as the kernel's user_regset interface shows it; the tail is its bytes.

@@ -258,6 +258,7 @@ fn thread() -> Thread {
         rseq_node: half(21).into(),
         rseq_concurrency: half(22).into(),
         timer_slack: word(19).into(),
+        deadline: (-23).into(),
         comm: *b"a-thread's-name\0",
     }
 }
