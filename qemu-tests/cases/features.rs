@@ -215,7 +215,7 @@ fn blocked_calls(cluster: &Cluster, calls: &[&str], wait: u32) -> Result<()> {
     let mut failures = Vec::new();
     let mut moved = Vec::new();
     for call in calls {
-        let command = format!("t5_blocked_call call={call} wait={wait} slack=2500");
+        let command = format!("t5_blocked_call call={call} wait={wait} slack=2500 skew=3000");
         let workload = Workload::start(cluster.guest(0), &command)?;
         // In the middle of the first wait.
         std::thread::sleep(Duration::from_millis(300));
