@@ -34,6 +34,8 @@ use crate::restore::SpawnOptions;
 use crate::restore::Vessel;
 use crate::transport::Connection;
 use pmig_wire::pages::PageRange;
+use pmig_wire::process::Process;
+use pmig_wire::record::Reader;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +79,23 @@ fn own_image(records: &[u8]) -> Result<Image, Failure> {
             format!("what the kernel module says cannot be read: {error}"),
         )
     })
+}
+
+/// The PID on this host of the process that `records` describe. A thread of the kernel has little more than that.
+fn host_pid(records: &[u8]) -> Result<u32, Failure> {
+    let first = Reader::new(records).next().and_then(Result::ok);
+    match first.and_then(|record| {
+        record
+            .parse::<Process>()
+            .ok()
+            .map(|(process, _)| process.host_pid.get())
+    }) {
+        Some(pid) => Ok(pid),
+        None => Err(Failure::new(
+            FailureCode::CaptureFailed,
+            "the kernel module describes no process",
+        )),
+    }
 }
 
 fn peer_image(records: &[u8]) -> Result<Image, Failure> {
@@ -127,7 +146,7 @@ impl Machine for HostMachine {
     }
 
     fn admit(&self, records: &[u8], _frozen: bool) -> Result<Vec<ObstacleReport>, Failure> {
-        let pid = own_image(records)?.process.host_pid.get();
+        let pid = host_pid(records)?;
         let mut all = admission::of_records(records, &admission::context(pid));
         let system = failure(FailureCode::SystemError);
         if let Some(process) = ProcessFacts::read(pid).map_err(&system)? {
