@@ -92,10 +92,14 @@ debug_kernel_build() {
 	local dest link
 	dest=$PMIG_CACHE/debug-kernel-$(cache_release)-$(debug_key)
 	if [ ! -d "$dest" ]; then
-		rm -rf "$dest.new"
-		mkdir -p "$dest.new"
-		debug_tree "$dest.new/tree"
-		DEBUG_TREE=$dest.new/tree debug_configure
+		# An interrupted build goes on where it was.
+		if [ ! -f "$dest.new/configured" ]; then
+			rm -rf "$dest.new"
+			mkdir -p "$dest.new"
+			debug_tree "$dest.new/tree"
+			DEBUG_TREE=$dest.new/tree debug_configure
+			touch "$dest.new/configured"
+		fi
 		step "building the debug kernel (this takes a while, and happens once per version)"
 		DEBUG_TREE=$dest.new/tree debug_make bzImage modules
 		cp "$dest.new/tree/arch/x86/boot/bzImage" "$dest.new/vmlinuz"

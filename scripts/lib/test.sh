@@ -58,7 +58,7 @@ stage() {
 
 # unit_tests runs the tests of all host crates and counts them, by nextest where that is installed.
 unit_tests() {
-	local name="unit and property tests" log
+	local name="unit and property tests"
 	cd "$PMIG_REPO"
 	if cargo nextest --version >/dev/null 2>&1; then
 		run_stage "$name" cargo nextest run --workspace --no-fail-fast --color never || true
@@ -74,7 +74,7 @@ unit_tests() {
 
 # count_nextest NAME counts from the log's line "Summary [  1.2s] 12 tests run: 11 passed (1 slow), 1 failed, 2 skipped".
 count_nextest() {
-	local log summary run passed skipped
+	local log summary run passed skipped line failed=0
 	log=$(test_log "$1")
 	summary=$(grep -E '^ *Summary \[' "$log" | tail -n 1 || true)
 	if [ -z "$summary" ]; then
@@ -87,8 +87,9 @@ count_nextest() {
 	pass "${passed:-0}"
 	while read -r line; do
 		fail "$1" "$line"
+		failed=$((failed + 1))
 	done < <(grep -E '^ *(FAIL|TIMEOUT|SIG[A-Z]+|ABORT|LEAK-FAIL) \[' "$log" | sed -E 's/^ *[A-Z-]+ \[[^]]*\] *(\([^)]*\) *)?//' | sort -u)
-	if [ "$TEST_FAILED" = 0 ] && [ "${passed:-0}" -lt "${run:-0}" ]; then fail "$1" "$summary"; fi
+	if [ "$failed" = 0 ] && [ "${passed:-0}" -lt "${run:-0}" ]; then fail "$1" "$summary"; fi
 	if [ "${skipped:-0}" -gt 0 ]; then
 		while read -r line; do skip "$line" "marked as ignored"; done \
 			< <(cargo nextest list --workspace --run-ignored ignored-only --message-format oneline 2>/dev/null || true)
@@ -98,7 +99,7 @@ count_nextest() {
 # count_cargo_test NAME counts from the log's lines "test result: ok. 12 passed; 0 failed; 1 ignored; …" and
 # "test some::name ... ignored, reason".
 count_cargo_test() {
-	local log results line count=0
+	local log results line reason count
 	log=$(test_log "$1")
 	results=$(grep -E '^test result:' "$log" || true)
 	if [ -z "$results" ]; then
