@@ -291,7 +291,7 @@ impl Task {
                 (facts::NUMA_POLICY, !raw.mempolicy.is_null()),
                 (facts::PERF_EVENTS, sys::pmig_task_has_perf_events(task)),
                 (facts::TLS_SEGMENTS, sys::pmig_task_has_tls_segments(task)),
-                (facts::SEM_UNDO, !raw.sysvsem.undo_list.is_null()),
+                (facts::SEM_UNDO, sys::pmig_task_has_sem_undo(task)),
                 (facts::SCHED_SPECIAL, matches!(raw.policy, SCHED_DEADLINE | SCHED_EXT)),
                 (facts::UPROBES, !raw.utask.is_null()),
                 (facts::AFFINITY, !raw.user_cpus_ptr.is_null()),

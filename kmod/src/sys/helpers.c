@@ -566,3 +566,17 @@ u64 pmig_local_clock(void)
 {
 	return local_clock();
 }
+
+/* struct sem_undo_list, which is private to ipc/sem.c. Every thread that pthread_create() made has one, mostly empty. */
+struct pmig_sem_undo_list {
+	refcount_t refcnt;
+	spinlock_t lock;
+	struct list_head list_proc;
+};
+
+bool pmig_task_has_sem_undo(struct task_struct *task)
+{
+	struct pmig_sem_undo_list *list = (void *)READ_ONCE(task->sysvsem.undo_list);
+
+	return list && !list_empty_careful(&list->list_proc);
+}

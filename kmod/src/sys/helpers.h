@@ -85,6 +85,7 @@ u32 pmig_task_namespace(struct task_struct *task, enum pmig_namespace which);
 s64 pmig_task_monotonic_offset(struct task_struct *task);
 s64 pmig_task_boottime_offset(struct task_struct *task);
 bool pmig_task_has_perf_events(struct task_struct *task);
+bool pmig_task_has_sem_undo(struct task_struct *task);
 bool pmig_task_has_ioports(struct task_struct *task);
 bool pmig_task_has_breakpoints(struct task_struct *task);
 bool pmig_task_has_shadow_stack(struct task_struct *task);
