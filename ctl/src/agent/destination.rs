@@ -14,6 +14,7 @@ use super::Survey;
 use crate::journal::Entry;
 use crate::journal::State;
 use crate::kernel::PageTotals;
+use crate::proto::listed;
 use crate::proto::Abort;
 use crate::proto::Capture;
 use crate::proto::Commit;
@@ -100,7 +101,8 @@ pub(crate) fn inspect(
     let link = Link::start(connection, agent.options.link, Cancel::new())
         .map_err(super::system_error("the connection"))?;
     let (_, survey) = receive_offer(&link)?;
-    link.send(&Obstacles(agent.machine.receive(&survey, &hello.facts)?))?;
+    let obstacles = agent.machine.receive(&survey, &hello.facts)?;
+    link.send(&Obstacles(listed(obstacles)))?;
     // The other side ends the connection when it has read them.
     let _ = link.receive::<Abort>(STEP_LIMIT);
     Ok(())
@@ -175,6 +177,7 @@ impl DestinationRun<'_> {
         self.phases.run(Phase::Admit, |_| {
             let mut obstacles = agent.machine.receive(survey, &hello.facts)?;
             obstacles.dedup();
+            let obstacles = listed(obstacles);
             link.send(&Obstacles(obstacles))?;
             let frame = link.receive_frame(STEP_LIMIT)?;
             if frame.kind == MessageKind::Abort {

@@ -32,18 +32,25 @@ use crate::restore::Finding;
 use crate::restore::Moment;
 use crate::restore::SpawnOptions;
 use crate::restore::Vessel;
+use crate::sys::process;
 use crate::transport::Connection;
 use pmig_wire::pages::PageRange;
 use pmig_wire::process::Process;
 use pmig_wire::record::Reader;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 /// Pages are sent in batches of about this size, so that progress can be shown.
 const BATCH_BYTES: u64 = 32 * 1024 * 1024;
 /// How long a vessel, which only waits, may take to be frozen.
 const VESSEL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the end of a killed vessel is waited for.
+const REAP_LIMIT: Duration = Duration::from_secs(2);
 
 /// The machine that this program runs on.
 #[derive(Clone, Debug)]
@@ -458,8 +465,8 @@ impl HostDestination {
     fn replace_vessel(&mut self, image: &Image) -> Result<(), Failure> {
         let mut kernel = self.machine.open()?;
         let session = kernel.session_new(Role::Destination.into(), self.migration)?;
-        // The old session ends by its own kill, so that the new one can have the PID at once.
         self.berth.kernel.kill(self.berth.session)?;
+        wait_until_reaped(&self.berth.vessel);
         let mut vessel =
             Vessel::spawn(image, &self.options).map_err(failure(FailureCode::RestoreFailed))?;
         kernel.vessel(session, vessel.pid(), vessel.stub())?;
@@ -470,6 +477,16 @@ impl HostDestination {
             vessel,
         };
         Ok(())
+    }
+}
+
+/// Waits until the PID of a killed vessel is free. If that takes too long, the next one gets a PID namespace.
+fn wait_until_reaped(vessel: &Vessel) {
+    process::pidfd_wait(vessel.pidfd(), REAP_LIMIT);
+    let path = PathBuf::from(format!("/proc/{}", vessel.pid()));
+    let begin = Instant::now();
+    while path.exists() && begin.elapsed() < REAP_LIMIT {
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

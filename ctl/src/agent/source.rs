@@ -15,6 +15,7 @@ use super::Survey;
 use crate::journal::Entry;
 use crate::journal::State;
 use crate::kernel::PageTotals;
+use crate::proto::listed;
 use crate::proto::printable;
 use crate::proto::Abort;
 use crate::proto::Capture;
@@ -254,7 +255,7 @@ impl SourceRun<'_> {
             if all.iter().any(ObstacleReport::refuses) {
                 Err(refusal(all))
             } else {
-                Ok(all)
+                Ok(listed(all))
             }
         })
     }

@@ -166,6 +166,40 @@ impl ObstacleReport {
     }
 }
 
+/// Bytes of obstacles that are listed, so that every list fits into a message.
+const MAX_LISTED_BYTES: usize = 256 * 1024;
+
+/// As many of the obstacles as fit into a message, those that refuse first, and at the end how many there are beyond.
+pub fn listed(mut obstacles: Vec<ObstacleReport>) -> Vec<ObstacleReport> {
+    obstacles.sort_by_key(|obstacle| !obstacle.refuses());
+    let mut bytes = 0usize;
+    let fits = obstacles.iter().take_while(|obstacle| {
+        let texts = [
+            &obstacle.code,
+            &obstacle.object,
+            &obstacle.message,
+            &obstacle.hint,
+        ];
+        bytes = texts.iter().fold(bytes, |sum, text| {
+            sum.saturating_add(text.len()).saturating_add(8)
+        });
+        bytes <= MAX_LISTED_BYTES
+    });
+    let kept = fits.count();
+    let rest = obstacles.split_off(kept);
+    if let Some(first) = rest.first() {
+        obstacles.push(ObstacleReport {
+            code: "more".to_owned(),
+            object: String::new(),
+            message: format!("{} more are not listed", rest.len()),
+            hint: String::new(),
+            severity: first.severity,
+            side: first.side,
+        });
+    }
+    obstacles
+}
+
 /// `text` without what a terminal would take for commands.
 pub fn printable(text: &str) -> String {
     text.chars()
@@ -247,7 +281,7 @@ impl Failure {
             many => format!("the process cannot be moved: {} obstacles", many.len()),
         };
         Self {
-            obstacles,
+            obstacles: listed(obstacles),
             ..Self::new(FailureCode::NotMovable, message)
         }
     }
@@ -303,6 +337,32 @@ mod tests {
     fn what_a_peer_says_cannot_command_a_terminal() {
         let failure = Failure::new(FailureCode::PeerVersion, "a\x1b[2Jb\n").sanitized();
         assert_eq!(failure.message, "a\u{fffd}[2Jb\u{fffd}");
+    }
+
+    #[test]
+    fn a_list_of_any_length_fits_into_a_message() {
+        let report = |number: usize, severity| ObstacleReport {
+            code: "socket".into(),
+            object: format!("descriptor {number}"),
+            message: "x".repeat(4000),
+            hint: String::new(),
+            severity,
+            side: Side::Source,
+        };
+        let mut all: Vec<_> = (0..10_000)
+            .map(|number| report(number, Severity::Note))
+            .collect();
+        all.push(report(10_000, Severity::Refusal));
+        let listed = listed(all);
+        assert!(listed.len() > 10 && listed[0].refuses());
+        assert!(listed
+            .last()
+            .expect("not empty")
+            .message
+            .ends_with("more are not listed"));
+        assert!(serde_json::to_vec(&listed).expect("encoded").len() < 512 * 1024);
+        let few = vec![report(1, Severity::Note), report(2, Severity::Note)];
+        assert_eq!(super::listed(few.clone()), few);
     }
 
     #[test]

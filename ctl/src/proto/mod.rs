@@ -31,6 +31,7 @@ pub use body::Running;
 pub use body::TimeReply;
 pub use body::TimeRequest;
 pub use body::Welcome;
+pub use failure::listed;
 pub use failure::printable;
 pub use failure::Failure;
 pub use failure::FailureCode;
