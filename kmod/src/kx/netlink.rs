@@ -311,7 +311,7 @@ const DUMP_BYTES: u32 = pmig_wire::record::MAX_PAYLOAD as u32 + 4096;
 fn next_records(bytes: &[u8]) -> usize {
     let mut length = 0;
     for record in pmig_wire::record::Reader::new(bytes).flatten() {
-        let with = length + record.bytes.len();
+        let with = record.bytes.len().saturating_add(length);
         if length > 0 && with > MESSAGE_BYTES {
             break;
         }
@@ -479,7 +479,7 @@ fn fill(state: &mut DumpState, skb: NonNull<bindings::sk_buff>, port: u32, seq: 
     let header = NonNull::new(header).ok_or(EMSGSIZE)?;
     let mut from = 0;
     for (attribute, length) in attributes {
-        let end = from + length;
+        let end = length.saturating_add(from);
         let result = match rest.get(from..end) {
             Some(bytes) => put(skb, *attribute, bytes),
             None => Err(EINVAL),
@@ -493,8 +493,8 @@ fn fill(state: &mut DumpState, skb: NonNull<bindings::sk_buff>, port: u32, seq: 
     }
     // SAFETY: The message is complete.
     unsafe { sys::pmig_genlmsg_end(skb.as_ptr(), header.as_ptr()) };
-    state.offset += length;
-    dump.sent += 1;
+    state.offset = state.offset.saturating_add(length);
+    dump.sent = dump.sent.saturating_add(1);
     Ok(true)
 }
 
