@@ -245,7 +245,8 @@ pub(crate) fn migrate(
     from: usize,
     to: usize,
 ) -> Result<String> {
-    let report = migrate_patiently(agents, workload.pid, from, to)?;
+    let report = migrate_patiently(agents, workload.pid, from, to)
+        .with_context(|| workload.text(cluster.guest(from)).unwrap_or_default())?;
     workload.ensure_unharmed(cluster.guest(to))?;
     workload
         .ensure_only_in(cluster, to)
