@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! PID namespaces that pmig makes where a number is taken.
+//! Namespaces that pmig makes: for PIDs where a number is taken, for time where clocks differ.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +27,9 @@ fn namespace(pid: u32, kind: &str) -> Option<u64> {
 
 /// See [`super::is_pmig_namespace`].
 pub(super) fn is_pmig(pid: u32) -> bool {
+    if numbers(pid).len() == 1 {
+        return has_only_its_clocks(pid);
+    }
     if numbers(pid).len() != 2 {
         return false;
     }
@@ -46,6 +49,17 @@ pub(super) fn is_pmig(pid: u32) -> bool {
         }
     }
     false
+}
+
+/// A moved process that got its own PID lives on the host but in a time namespace, so that its clocks go on. Who made it
+/// cannot be told, and need not: it holds two numbers, which every capture takes along.
+fn has_only_its_clocks(pid: u32) -> bool {
+    let own = std::process::id();
+    let same_clocks = namespace(pid, "time") == namespace(own, "time");
+    !same_clocks
+        && ["mnt", "user"]
+            .iter()
+            .all(|kind| namespace(pid, kind) == namespace(own, kind))
 }
 
 /// Anybody can make a PID namespace and choose names in it, but not as root of the initial user namespace.
