@@ -38,7 +38,12 @@ pub(crate) struct Channel;
 /// A stream of pages, which may take as long as the link does.
 pub(crate) enum Job {
     /// `SendPages`
-    Send { mm: Mm, socket: Socket, ranges: KVVec<PageRange>, last: bool },
+    Send {
+        mm: Mm,
+        socket: Socket,
+        ranges: KVVec<PageRange>,
+        last: bool,
+    },
     /// `ReceivePages`
     Receive { mm: Mm, socket: Socket, stub: Span },
 }
@@ -52,7 +57,10 @@ fn task(request: &Request<'_>) -> Result<Task, Failure> {
     let task = Task::find(pid)
         .ok_or_else(|| Failure::new(ESRCH, format_args!("there is no process {pid}")))?;
     if !task.is_leader() {
-        return Err(Failure::new(ESRCH, format_args!("{pid} is a thread, not a process")));
+        return Err(Failure::new(
+            ESRCH,
+            format_args!("{pid} is a thread, not a process"),
+        ));
     }
     Ok(task)
 }
@@ -71,7 +79,9 @@ fn session_new(request: &Request<'_>) -> Result<(), Failure> {
     let role = Role::from_wire(request.u8(Attribute::Role)?)
         .ok_or_else(|| Failure::new(EINVAL, format_args!("no such role")))?;
     let id = Session::open(request.port(), role, request.array(Attribute::Migration)?)?;
-    Ok(Reply::new(request, 64)?.put(Attribute::Session, &id.to_ne_bytes())?.send()?)
+    Ok(Reply::new(request, 64)?
+        .put(Attribute::Session, &id.to_ne_bytes())?
+        .send()?)
 }
 
 fn freeze(request: &Request<'_>) -> Result<(), Failure> {
@@ -79,15 +89,23 @@ fn freeze(request: &Request<'_>) -> Result<(), Failure> {
     let task = task(request)?;
     let deadline = request.u32(Attribute::DeadlineMs)?.min(MAX_DEADLINE);
     if task.is_kernel_thread() {
-        return Err(Failure::new(EPERM, format_args!("a kernel thread cannot be frozen")));
+        return Err(Failure::new(
+            EPERM,
+            format_args!("a kernel thread cannot be frozen"),
+        ));
     }
     let threads = session.freeze(&task, deadline)?;
     let threads = u32::try_from(threads).unwrap_or(u32::MAX);
-    Ok(Reply::new(request, 64)?.put(Attribute::Threads, &threads.to_ne_bytes())?.send()?)
+    Ok(Reply::new(request, 64)?
+        .put(Attribute::Threads, &threads.to_ne_bytes())?
+        .send()?)
 }
 
 fn vessel(request: &Request<'_>) -> Result<(), Failure> {
-    let (start, end) = (request.u64(Attribute::StubStart)?, request.u64(Attribute::StubEnd)?);
+    let (start, end) = (
+        request.u64(Attribute::StubStart)?,
+        request.u64(Attribute::StubEnd)?,
+    );
     let stub = validate::stub(start, end)
         .map_err(|reason| Failure::new(EINVAL, format_args!("{}", reason.message())))?;
     session(request)?.add_vessel(task(request)?, stub)
@@ -107,31 +125,52 @@ fn send_pages(request: &Request<'_>) -> Result<Job, Failure> {
     let mut ranges = KVVec::with_capacity(found.len(), GFP_KERNEL)?;
     ranges.extend_from_slice(found, GFP_KERNEL)?;
     let socket = Socket::from_fd(request.u32(Attribute::Socket)?)?;
-    Ok(Job::Send { mm: memory(&task)?, socket, ranges, last: request.flag(Attribute::Last) })
+    Ok(Job::Send {
+        mm: memory(&task)?,
+        socket,
+        ranges,
+        last: request.flag(Attribute::Last),
+    })
 }
 
 fn receive_pages(request: &Request<'_>) -> Result<Job, Failure> {
     let session = session(request)?;
     let task = task(request)?;
     if session.role != Role::Destination {
-        return Err(Failure::new(EINVAL, format_args!("only a vessel receives pages")));
+        return Err(Failure::new(
+            EINVAL,
+            format_args!("only a vessel receives pages"),
+        ));
     }
     let stub = session.inner.lock().member(&task)?.stub.ok_or(EINVAL)?;
     let socket = Socket::from_fd(request.u32(Attribute::Socket)?)?;
-    Ok(Job::Receive { mm: memory(&task)?, socket, stub })
+    Ok(Job::Receive {
+        mm: memory(&task)?,
+        socket,
+        stub,
+    })
 }
 
 fn restore_records(request: &Request<'_>) -> Result<(), Failure> {
     let session = session(request)?;
     if session.role != Role::Destination {
-        return Err(Failure::new(EINVAL, format_args!("only a vessel can be restored")));
+        return Err(Failure::new(
+            EINVAL,
+            format_args!("only a vessel can be restored"),
+        ));
     }
     let task = task(request)?;
     let mut inner = session.inner.lock();
     if inner.core.state != SessionState::Frozen {
-        return Err(Failure::new(EBUSY, format_args!("the vessel is not frozen")));
+        return Err(Failure::new(
+            EBUSY,
+            format_args!("the vessel is not frozen"),
+        ));
     }
-    restore::restore(&inner.frozen(&task)?.parks, request.blob(Attribute::Records)?)
+    restore::restore(
+        &inner.frozen(&task)?.parks,
+        request.blob(Attribute::Records)?,
+    )
 }
 
 fn harvest(request: &Request<'_>) -> Result<(), Failure> {
@@ -207,8 +246,17 @@ impl Handler for Channel {
     }
 
     fn perform(job: Job) -> Result<[(Attribute, u64); 3], Failure> {
-        let Counts { pages, zero_pages, bytes } = match job {
-            Job::Send { mm, socket, ranges, last } => stream::send(&mm, &socket, &ranges, last)?,
+        let Counts {
+            pages,
+            zero_pages,
+            bytes,
+        } = match job {
+            Job::Send {
+                mm,
+                socket,
+                ranges,
+                last,
+            } => stream::send(&mm, &socket, &ranges, last)?,
             Job::Receive { mm, socket, stub } => stream::receive(&mm, &socket, stub)?,
         };
         Ok([

@@ -63,11 +63,20 @@ fn park_all(leader: &Task, parks: &mut Parks, deadline: i64) -> Result<(), Failu
 
 fn cannot_park(park: &Park) -> Failure {
     let comm = park.task().comm();
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    let name = comm.get(..end).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or("?");
+    let end = comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(comm.len());
+    let name = comm
+        .get(..end)
+        .and_then(|name| core::str::from_utf8(name).ok())
+        .unwrap_or("?");
     Failure::new(
         ETIMEDOUT,
-        format_args!("thread {} ({name}) does not come to a point where it can be frozen", park.task().global_tid()),
+        format_args!(
+            "thread {} ({name}) does not come to a point where it can be frozen",
+            park.task().global_tid()
+        ),
     )
 }
 
@@ -75,14 +84,18 @@ fn cannot_park(park: &Park) -> Failure {
 ///
 /// On failure nothing is left frozen.
 pub(crate) fn freeze(leader: &Task, milliseconds: u32) -> Result<Parks, Failure> {
-    let deadline = time::monotonic().saturating_add(i64::from(milliseconds).saturating_mul(1_000_000));
+    let deadline =
+        time::monotonic().saturating_add(i64::from(milliseconds).saturating_mul(1_000_000));
     let mut parks = Parks::new();
     let result = park_all(leader, &mut parks, deadline).and_then(|()| {
         // Threads that died on the way are none of the process's any more.
         parks.retain(|park| park.is_frozen());
         match parks.first() {
             Some(park) if park.task() == leader => Ok(()),
-            _ => Err(Failure::new(ESRCH, format_args!("the process ended or ran another program"))),
+            _ => Err(Failure::new(
+                ESRCH,
+                format_args!("the process ended or ran another program"),
+            )),
         }
     });
     match result {

@@ -75,7 +75,12 @@ impl Inner {
         self.members
             .iter_mut()
             .find(|member| member.leader == *leader)
-            .ok_or_else(|| Failure::new(ESRCH, format_args!("the session does not hold this process")))
+            .ok_or_else(|| {
+                Failure::new(
+                    ESRCH,
+                    format_args!("the session does not hold this process"),
+                )
+            })
     }
 
     /// The frozen process that the task leads.
@@ -84,14 +89,21 @@ impl Inner {
         if member.is_frozen() {
             Ok(member)
         } else {
-            Err(Failure::new(EBUSY, format_args!("the process is not frozen")))
+            Err(Failure::new(
+                EBUSY,
+                format_args!("the process is not frozen"),
+            ))
         }
     }
 
     /// What `event` asks for, or why it is refused.
     fn ask(&self, event: Event) -> Result<(core_session::Session, Action), Failure> {
         self.core.on(event).map_err(|refused| {
-            let errno = if refused == Refused::Ended { ENOENT } else { EBUSY };
+            let errno = if refused == Refused::Ended {
+                ENOENT
+            } else {
+                EBUSY
+            };
             Failure::new(errno, format_args!("{}", refused.message()))
         })
     }
@@ -164,7 +176,10 @@ impl Session {
     /// Does what a transition asks for, and takes it.
     fn apply(&self, inner: &mut Inner, next: core_session::Session, action: Action) {
         match action {
-            Action::Release => inner.members.iter().for_each(|member| freeze::release(&member.parks)),
+            Action::Release => inner
+                .members
+                .iter()
+                .for_each(|member| freeze::release(&member.parks)),
             Action::Kill => inner.members.iter().for_each(|member| member.leader.kill()),
             Action::Nothing | Action::Park | Action::Disown | Action::Own => {}
         }
@@ -187,15 +202,27 @@ impl Session {
         let mut inner = self.inner.lock();
         let (next, action) = inner.ask(Event::Freeze)?;
         if Self::holds(leader)?.is_some_and(|id| id != self.id) {
-            return Err(Failure::new(EBUSY, format_args!("another session holds the process")));
+            return Err(Failure::new(
+                EBUSY,
+                format_args!("another session holds the process"),
+            ));
         }
-        let known = inner.members.iter().position(|member| member.leader == *leader);
+        let known = inner
+            .members
+            .iter()
+            .position(|member| member.leader == *leader);
         match known.and_then(|index| inner.members.get(index)) {
             Some(member) if member.is_frozen() => {
-                return Err(Failure::new(EALREADY, format_args!("the process is frozen already")));
+                return Err(Failure::new(
+                    EALREADY,
+                    format_args!("the process is frozen already"),
+                ));
             }
             None if self.role == Role::Destination => {
-                return Err(Failure::new(ENOENT, format_args!("no vessel with this PID")));
+                return Err(Failure::new(
+                    ENOENT,
+                    format_args!("no vessel with this PID"),
+                ));
             }
             _ => {}
         }
@@ -206,7 +233,11 @@ impl Session {
         match known.and_then(|index| inner.members.get_mut(index)) {
             Some(member) => member.parks = parks,
             None => {
-                let member = Member { leader: leader.clone(), parks, stub: None };
+                let member = Member {
+                    leader: leader.clone(),
+                    parks,
+                    stub: None,
+                };
                 inner.members.push(member, GFP_KERNEL)?;
             }
         }
@@ -231,9 +262,19 @@ impl Session {
     pub(crate) fn add_vessel(&self, leader: Task, stub: Span) -> Result<(), Failure> {
         let mut inner = self.inner.lock();
         if self.role != Role::Destination || inner.core.state != SessionState::Open {
-            return Err(Failure::new(EBUSY, format_args!("the session takes no vessel")));
+            return Err(Failure::new(
+                EBUSY,
+                format_args!("the session takes no vessel"),
+            ));
         }
-        inner.members.push(Member { leader, parks: Parks::new(), stub: Some(stub) }, GFP_KERNEL)?;
+        inner.members.push(
+            Member {
+                leader,
+                parks: Parks::new(),
+                stub: Some(stub),
+            },
+            GFP_KERNEL,
+        )?;
         Ok(())
     }
 

@@ -131,7 +131,12 @@ fn send_range(
 }
 
 /// Sends the pages in `ranges` that have content, and the end of the stream if it is the `last`.
-pub(crate) fn send(mm: &Mm, socket: &Socket, ranges: &[PageRange], last: bool) -> Result<Counts, Failure> {
+pub(crate) fn send(
+    mm: &Mm,
+    socket: &Socket,
+    ranges: &[PageRange],
+    last: bool,
+) -> Result<Counts, Failure> {
     let mut counts = Counts::default();
     let mut batch = PageBatch::new(Access::Read)?;
     let mappings = mm.mappings()?;
@@ -148,7 +153,10 @@ pub(crate) fn send(mm: &Mm, socket: &Socket, ranges: &[PageRange], last: bool) -
             };
             let part = (mapping.start.max(start), mapping.end.min(end));
             send_range(mm, socket, &mut batch, part, content, &mut counts).map_err(|errno| {
-                Failure::new(errno, format_args!("pages at {:x}-{:x} could not be sent", part.0, part.1))
+                Failure::new(
+                    errno,
+                    format_args!("pages at {:x}-{:x} could not be sent", part.0, part.1),
+                )
             })?;
         }
     }
@@ -165,9 +173,9 @@ pub(crate) fn receive(mm: &Mm, socket: &Socket, stub: Span) -> Result<Counts, Fa
     let mut batch = PageBatch::new(Access::Write)?;
     loop {
         let mut header = PageHeader::new_zeroed();
-        socket.receive(header.as_mut_bytes()).map_err(|errno| {
-            Failure::new(errno, format_args!("the page stream broke off"))
-        })?;
+        socket
+            .receive(header.as_mut_bytes())
+            .map_err(|errno| Failure::new(errno, format_args!("the page stream broke off")))?;
         counts.bytes = counts.bytes.saturating_add(size_of::<PageHeader>() as u64);
         let span = validate::page_header(&header, stub)
             .map_err(|reason| Failure::new(EBADMSG, format_args!("{}", reason.message())))?;
@@ -181,13 +189,16 @@ pub(crate) fn receive(mm: &Mm, socket: &Socket, stub: Span) -> Result<Counts, Fa
             let address = start.saturating_add((batch.len() as u64).saturating_mul(PAGE_SIZE));
             let missing = pages.saturating_sub(batch.len());
             batch.take(mm, address, missing).map_err(|errno| {
-                Failure::new(errno, format_args!("there is no memory for a page at {address:x}"))
+                Failure::new(
+                    errno,
+                    format_args!("there is no memory for a page at {address:x}"),
+                )
             })?;
         }
         batch.prepare()?;
-        socket.receive_pages(&batch).map_err(|errno| {
-            Failure::new(errno, format_args!("the page stream broke off"))
-        })?;
+        socket
+            .receive_pages(&batch)
+            .map_err(|errno| Failure::new(errno, format_args!("the page stream broke off")))?;
         counts.pages = counts.pages.saturating_add(pages as u64);
         counts.bytes = counts.bytes.saturating_add(bytes);
     }

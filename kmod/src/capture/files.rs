@@ -209,9 +209,18 @@ impl Files {
             }
             return Ok(id);
         }
-        let id = u32::try_from(self.known.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let id = u32::try_from(self.known.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         self.ids.try_create_and_insert(key, id, GFP_KERNEL)?;
-        self.known.push(Known { file, held, is_descriptor }, GFP_KERNEL)?;
+        self.known.push(
+            Known {
+                file,
+                held,
+                is_descriptor,
+            },
+            GFP_KERNEL,
+        )?;
         Ok(id)
     }
 
@@ -234,7 +243,9 @@ impl Files {
     /// Whether others than the process hold an open file of which all mappings are known.
     pub(super) fn has_outsiders(&self, id: u32) -> bool {
         let index = (id as usize).wrapping_sub(1);
-        self.known.get(index).is_some_and(|known| self.outside(known) > 0)
+        self.known
+            .get(index)
+            .is_some_and(|known| self.outside(known) > 0)
     }
 
     /// Describes all descriptors, and makes their files known. Returns facts that they show.
@@ -245,7 +256,11 @@ impl Files {
             if file.has_locks(&self.task) {
                 found |= facts::FILE_LOCKS;
             }
-            let flags = if file::close_on_exec(&self.task, fd) { DESCRIPTOR_CLOEXEC } else { 0 };
+            let flags = if file::close_on_exec(&self.task, fd) {
+                DESCRIPTOR_CLOEXEC
+            } else {
+                0
+            };
             let id = self.know(file, 1, true)?;
             records.add(&Descriptor {
                 fd: U32::new(fd),
@@ -292,7 +307,11 @@ impl Files {
             (false, threads) => threads,
             (true, _) => 0,
         };
-        let excess = known.file.references().saturating_sub(known.held).saturating_sub(1);
+        let excess = known
+            .file
+            .references()
+            .saturating_sub(known.held)
+            .saturating_sub(1);
         if excess <= calls {
             0
         } else {
@@ -300,7 +319,13 @@ impl Files {
         }
     }
 
-    fn describe_file(&self, records: &mut Records, id: u32, known: &Known, buffer: &mut [u8]) -> Result {
+    fn describe_file(
+        &self,
+        records: &mut Records,
+        id: u32,
+        known: &Known,
+        buffer: &mut [u8],
+    ) -> Result {
         let attributes = known.file.attributes()?;
         let mut record = empty_record(id);
         fill(&mut record, &attributes);
@@ -313,7 +338,8 @@ impl Files {
             }
         };
         let kind = kind_of(&attributes, name, unlinked, known.file.open_flags());
-        let is_named = !matches!(kind, FileKind::Pipe | FileKind::Socket) && !name.starts_with(b"anon_inode:");
+        let is_named =
+            !matches!(kind, FileKind::Pipe | FileKind::Socket) && !name.starts_with(b"anon_inode:");
         if unlinked && is_named {
             flags |= open::UNLINKED;
         }

@@ -20,7 +20,10 @@ pub(super) fn capture(records: &mut Records, mm: &Mm, files: &mut Files) -> Resu
     let bounds = mm.boundaries();
     let is_special = |flags: u64| flags & vma::SPECIAL != 0;
     let first = mappings.iter().find(|mapping| is_special(mapping.flags));
-    let last = mappings.iter().rev().find(|mapping| is_special(mapping.flags));
+    let last = mappings
+        .iter()
+        .rev()
+        .find(|mapping| is_special(mapping.flags));
     let mut lock_flags = 0;
     if bounds.locks_future {
         lock_flags |= LOCK_FUTURE;

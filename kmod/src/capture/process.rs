@@ -23,7 +23,9 @@ fn identity(leader: &Task) -> Process {
     process.parent_pid.set(leader.own_parent());
     process.group.set(leader.own_group());
     process.session.set(leader.own_session());
-    process.threads.set(u32::try_from(leader.thread_count()).unwrap_or(u32::MAX));
+    process
+        .threads
+        .set(u32::try_from(leader.thread_count()).unwrap_or(u32::MAX));
     leader.describe(&mut process);
     process
 }
@@ -31,7 +33,11 @@ fn identity(leader: &Task) -> Process {
 /// Describes what has no memory: a kernel thread, or a process that has ended.
 pub(super) fn describe_without_memory(records: &mut Records, leader: &Task) -> Result {
     let mut process = identity(leader);
-    let ended = if leader.is_kernel_thread() { facts::KERNEL_THREAD } else { facts::EXITING };
+    let ended = if leader.is_kernel_thread() {
+        facts::KERNEL_THREAD
+    } else {
+        facts::EXITING
+    };
     process.facts.set(ended | leader.process_facts());
     records.add(&process)
 }
@@ -76,7 +82,9 @@ pub(super) fn describe(
     }
     let mut process = identity(leader);
     process.facts.set(all);
-    process.threads.set(u32::try_from(threads.len()).unwrap_or(u32::MAX));
+    process
+        .threads
+        .set(u32::try_from(threads.len()).unwrap_or(u32::MAX));
     let filter = (1usize << bindings::MMF_DUMP_FILTER_BITS) - 1;
     let filter = (memory.flags >> bindings::MMF_DUMP_FILTER_SHIFT) & filter;
     process.coredump_filter.set(filter as u32);

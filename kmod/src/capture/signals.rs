@@ -37,7 +37,11 @@ pub(super) fn capture(records: &mut Records, parks: &Parks) -> Result {
         waiting.clear();
         signal::waiting(park, &mut waiting)?;
         for signal in waiting.iter() {
-            let tid = if signal.shared { 0 } else { park.task().own_tid() };
+            let tid = if signal.shared {
+                0
+            } else {
+                park.task().own_tid()
+            };
             records.add(&Pending {
                 tid: U32::new(tid),
                 reserved: U32::new(0),

@@ -44,13 +44,18 @@ pub(super) fn capture(records: &mut Records, parks: &Parks) -> Result<u64> {
         }
         if park.deadline() != 0 {
             let (monotonic, _) = task.clock_offsets();
-            thread.deadline.set(park.deadline().saturating_add(monotonic));
+            thread
+                .deadline
+                .set(park.deadline().saturating_add(monotonic));
         }
         records.add(&thread)?;
         for note in [NOTE_PRSTATUS, NOTE_XSTATE] {
             buffer.clear();
             regset::get(park, note, &mut buffer)?;
-            let registers = Registers { tid: thread.tid, note: U32::new(note) };
+            let registers = Registers {
+                tid: thread.tid,
+                note: U32::new(note),
+            };
             records.add_with_tail(&registers, &buffer)?;
         }
         match restart::get(park) {

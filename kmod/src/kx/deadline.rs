@@ -58,7 +58,11 @@ impl Frame {
     /// The current task's.
     fn current() -> Self {
         let regs = registers();
-        Self { call: regs.orig_ax as i64, ip: regs.ip, sp: regs.sp }
+        Self {
+            call: regs.orig_ax as i64,
+            ip: regs.ip,
+            sp: regs.sp,
+        }
     }
 }
 
@@ -92,7 +96,10 @@ impl_has_hr_timer! {
 impl HrTimerCallback for Deadline {
     type Pointer<'a> = Arc<Self>;
 
-    fn run(this: ArcBorrow<'_, Self>, _context: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+    fn run(
+        this: ArcBorrow<'_, Self>,
+        _context: HrTimerCallbackContext<'_, Self>,
+    ) -> HrTimerRestart {
         this.fire();
         HrTimerRestart::NoRestart
     }
@@ -101,9 +108,10 @@ impl HrTimerCallback for Deadline {
 impl Deadline {
     /// Wakes the thread if it still waits in the call. In interrupt context.
     fn fire(self: ArcBorrow<'_, Self>) {
-        let waits = self.task.sleeps_since().is_some_and(|since| {
-            since.saturating_sub(self.armed) < SETTLING
-        });
+        let waits = self
+            .task
+            .sleeps_since()
+            .is_some_and(|since| since.saturating_sub(self.armed) < SETTLING);
         if self.fired.swap(true, Ordering::AcqRel) || !waits {
             return;
         }
@@ -151,7 +159,10 @@ impl Deadline {
 unsafe extern "C" fn wake_callback(work: *mut bindings::callback_head) {
     // SAFETY: `work` is the field of a deadline whose reference `fire` gave away for this call.
     let deadline = unsafe {
-        let deadline = work.cast::<u8>().sub(offset_of!(Deadline, work)).cast::<Deadline>();
+        let deadline = work
+            .cast::<u8>()
+            .sub(offset_of!(Deadline, work))
+            .cast::<Deadline>();
         Arc::from_raw(deadline.cast_const())
     };
     if !deadline.task.is_exiting() {
@@ -212,7 +223,10 @@ pub(super) fn of_interrupted_call(task: &Task, slept_since: i64) -> Option<i64> 
         return None;
     }
     let before = take_out(|deadline| deadline.task == *task);
-    if let Some((deadline, _)) = before.first().filter(|(deadline, _)| deadline.frame == frame) {
+    if let Some((deadline, _)) = before
+        .first()
+        .filter(|(deadline, _)| deadline.frame == frame)
+    {
         return Some(deadline.ends);
     }
     let address = registers().dx;
@@ -223,7 +237,9 @@ pub(super) fn of_interrupted_call(task: &Task, slept_since: i64) -> Option<i64> 
     let mut reader = UserSlice::new(UserPtr::from_addr(address), 16).reader();
     let seconds = reader.read::<i64>().ok()?;
     let nanoseconds = reader.read::<i64>().ok()?;
-    let length = seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)?;
+    let length = seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(nanoseconds)?;
     slept_since.checked_add(length)
 }
 
@@ -233,7 +249,9 @@ pub(super) fn arm(task: &Task, ends: i64) {
         return;
     }
     let _done = take_out(|deadline| {
-        deadline.fired.load(Ordering::Acquire) || deadline.task.is_exiting() || deadline.task == *task
+        deadline.fired.load(Ordering::Acquire)
+            || deadline.task.is_exiting()
+            || deadline.task == *task
     });
     let deadline = Arc::pin_init(
         pin_init!(Deadline {

@@ -41,7 +41,9 @@ impl Message {
         unsafe {
             let mut extack = MaybeUninit::<bindings::netlink_ext_ack>::zeroed().assume_init();
             let errno = match result {
-                Ok(()) if u32::from((*self.header).nlmsg_flags) & bindings::NLM_F_ACK == 0 => return,
+                Ok(()) if u32::from((*self.header).nlmsg_flags) & bindings::NLM_F_ACK == 0 => {
+                    return
+                }
                 Ok(()) => 0,
                 Err(failure) => {
                     failure.write_to(&mut extack);
@@ -81,9 +83,18 @@ pub(super) unsafe fn defer<H: Handler>(
             header,
         }
     };
-    let work = bindings::callback_head { next: ptr::null_mut(), func: Some(run::<H>) };
+    let work = bindings::callback_head {
+        next: ptr::null_mut(),
+        func: Some(run::<H>),
+    };
     let deferred = KBox::new(
-        Deferred::<H> { work, job, asker, message, _module: ModuleRef::new() },
+        Deferred::<H> {
+            work,
+            job,
+            asker,
+            message,
+            _module: ModuleRef::new(),
+        },
         GFP_KERNEL,
     )?;
     let deferred = KBox::into_raw(deferred);

@@ -59,8 +59,12 @@ fn attributes_of(path: &bindings::path) -> Result<Attributes> {
         (stat.assume_init(), (*(*path.dentry).d_sb).s_magic)
     };
     // SAFETY: Only arithmetic.
-    let (device, special) =
-        unsafe { (sys::pmig_encode_dev(stat.dev), sys::pmig_encode_dev(stat.rdev)) };
+    let (device, special) = unsafe {
+        (
+            sys::pmig_encode_dev(stat.dev),
+            sys::pmig_encode_dev(stat.rdev),
+        )
+    };
     Ok(Attributes {
         mode: u32::from(stat.mode),
         device,
@@ -194,8 +198,12 @@ impl FileRef {
         // SAFETY: The file is alive; a pipe belongs to its inode, which the file keeps.
         let pipe = unsafe { NonNull::new(sys::pmig_file_pipe(self.0.as_ptr())) }?;
         // SAFETY: Single words of a structure that lives as long as the file.
-        let (files, slots) =
-            unsafe { (sys::pmig_pipe_files(pipe.as_ptr()), sys::pmig_pipe_slots(pipe.as_ptr())) };
+        let (files, slots) = unsafe {
+            (
+                sys::pmig_pipe_files(pipe.as_ptr()),
+                sys::pmig_pipe_slots(pipe.as_ptr()),
+            )
+        };
         Some(PipeFacts {
             files,
             capacity: u64::from(slots).wrapping_shl(bindings::PAGE_SHIFT),

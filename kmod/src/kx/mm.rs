@@ -223,7 +223,8 @@ impl Mm {
 
     /// All mappings in ascending order.
     pub(crate) fn mappings(&self) -> Result<KVVec<Mapping>> {
-        let mut mappings = KVVec::with_capacity(self.mapping_count().saturating_add(16), GFP_KERNEL)?;
+        let mut mappings =
+            KVVec::with_capacity(self.mapping_count().saturating_add(16), GFP_KERNEL)?;
         // SAFETY: The mm is alive.
         let vdso = unsafe { sys::pmig_mm_vdso(self.0.as_ptr()) };
         self.with_lock(|mm| {
@@ -244,7 +245,11 @@ impl Mm {
                     let file = FileRef::count(found.vm_file);
                     let is_special =
                         file.is_none() && !special.is_null() && found.vm_ops == special;
-                    let mut flags = if is_special { vma::SPECIAL } else { flags_to_wire(kernel) };
+                    let mut flags = if is_special {
+                        vma::SPECIAL
+                    } else {
+                        flags_to_wire(kernel)
+                    };
                     if is_special {
                         flags |= flags_to_wire(kernel) & (vma::READ | vma::WRITE | vma::EXEC);
                     } else if file.is_some() {

@@ -85,17 +85,24 @@ impl Failure {
 
     /// A failure with words, which are cut off at 79 bytes.
     pub(crate) fn new(errno: Error, text: core::fmt::Arguments<'_>) -> Self {
-        let mut failure = Self { errno, text: [0; 80], length: 0 };
+        let mut failure = Self {
+            errno,
+            text: [0; 80],
+            length: 0,
+        };
         // Writing never fails.
         let _ = failure.write_fmt(text);
         failure
     }
-
 }
 
 impl From<Error> for Failure {
     fn from(errno: Error) -> Self {
-        Self { errno, text: [0; 80], length: 0 }
+        Self {
+            errno,
+            text: [0; 80],
+            length: 0,
+        }
     }
 }
 
@@ -129,8 +136,8 @@ impl Request<'_> {
         // policy has checked the lengths.
         unsafe {
             let header = NonNull::new(*self.info.attrs.add(attribute as usize))?;
-            let length = usize::from(header.as_ref().nla_len)
-                .saturating_sub(size_of::<bindings::nlattr>());
+            let length =
+                usize::from(header.as_ref().nla_len).saturating_sub(size_of::<bindings::nlattr>());
             let data = header.as_ptr().add(1).cast::<u8>();
             Some(core::slice::from_raw_parts(data, length))
         }
@@ -142,9 +149,8 @@ impl Request<'_> {
     }
 
     fn need(&self, attribute: Attribute) -> Result<&[u8], Failure> {
-        self.bytes(attribute).ok_or_else(|| {
-            Failure::new(EINVAL, format_args!("attribute {attribute:?} is missing"))
-        })
+        self.bytes(attribute)
+            .ok_or_else(|| Failure::new(EINVAL, format_args!("attribute {attribute:?} is missing")))
     }
 
     /// Bytes that must be there.
@@ -155,7 +161,10 @@ impl Request<'_> {
     /// Exactly `N` bytes that must be there.
     pub(crate) fn array<const N: usize>(&self, attribute: Attribute) -> Result<[u8; N], Failure> {
         self.need(attribute)?.try_into().map_err(|_| {
-            Failure::new(EINVAL, format_args!("attribute {attribute:?} has a wrong length"))
+            Failure::new(
+                EINVAL,
+                format_args!("attribute {attribute:?} has a wrong length"),
+            )
         })
     }
 
@@ -181,7 +190,11 @@ impl Request<'_> {
 
     /// Where the answer goes.
     fn asker(&self) -> Asker {
-        Asker { port: self.info.snd_portid, sequence: self.info.snd_seq, command: self.command }
+        Asker {
+            port: self.info.snd_portid,
+            sequence: self.info.snd_seq,
+            command: self.command,
+        }
     }
 
     fn report(&self, failure: &Failure) -> c_int {
@@ -233,7 +246,11 @@ impl Reply {
                 asker.command as u8,
             );
             match NonNull::new(header) {
-                Some(header) => Ok(Self { skb, header, port: asker.port }),
+                Some(header) => Ok(Self {
+                    skb,
+                    header,
+                    port: asker.port,
+                }),
                 None => {
                     sys::pmig_consume_skb(skb.as_ptr());
                     Err(EMSGSIZE)
@@ -291,12 +308,20 @@ pub(crate) enum Parts {
 impl Dump {
     /// A dump of a record stream.
     pub(crate) fn records(bytes: KVVec<u8>) -> Self {
-        Self { bytes, parts: Parts::Records, sent: 0 }
+        Self {
+            bytes,
+            parts: Parts::Records,
+            sent: 0,
+        }
     }
 
     /// A dump of messages.
     pub(crate) fn messages(bytes: KVVec<u8>, messages: KVVec<KVec<(Attribute, usize)>>) -> Self {
-        Self { bytes, parts: Parts::Messages(messages), sent: 0 }
+        Self {
+            bytes,
+            parts: Parts::Messages(messages),
+            sent: 0,
+        }
     }
 }
 
@@ -356,7 +381,10 @@ static TABLES: Tables = Tables {
 
 /// Whether a command is a dump.
 fn is_dump(command: Command) -> bool {
-    matches!(command, Command::Survey | Command::Capture | Command::Status)
+    matches!(
+        command,
+        Command::Survey | Command::Capture | Command::Status
+    )
 }
 
 /// Type and length of an attribute's payload for the policy: exact for numbers, the most for the rest.
@@ -449,7 +477,13 @@ unsafe extern "C" fn start<H: Handler>(cb: *mut bindings::netlink_callback) -> c
     }
 }
 
-fn fill(state: &mut DumpState, skb: NonNull<bindings::sk_buff>, port: u32, seq: u32, cmd: u8) -> Result<bool> {
+fn fill(
+    state: &mut DumpState,
+    skb: NonNull<bindings::sk_buff>,
+    port: u32,
+    seq: u32,
+    cmd: u8,
+) -> Result<bool> {
     let dump = &mut state.dump;
     let rest = dump.bytes.get(state.offset..).unwrap_or(&[]);
     let (attributes, length): (&[(Attribute, usize)], usize) = match &dump.parts {
@@ -638,7 +672,9 @@ unsafe fn write_tables<H: Handler>(module: &'static ThisModule) {
             (*policy.add(usize::from(number))).len = length;
         }
         let ops = TABLES.ops.get().cast::<bindings::genl_ops>();
-        let commands = Command::ALL.into_iter().filter(|command| *command != Command::Event);
+        let commands = Command::ALL
+            .into_iter()
+            .filter(|command| *command != Command::Event);
         for (index, command) in commands.enumerate() {
             let op = ops.add(index);
             (*op).cmd = command as u8;

@@ -228,14 +228,16 @@ impl Park {
     /// Sets the addresses that the kernel writes to when the thread ends. They take effect with the release.
     pub(crate) fn set_exit_addresses(&self, robust_list: u64, clear_child_tid: u64) {
         self.robust_list.store(robust_list, Ordering::Relaxed);
-        self.clear_child_tid.store(clear_child_tid, Ordering::Relaxed);
+        self.clear_child_tid
+            .store(clear_child_tid, Ordering::Relaxed);
     }
 
     /// Makes the parked task unmap `start..end` of its own memory and wait again.
     pub(crate) fn unmap_stub(&self, start: u64, end: u64) -> Result {
         self.stub_start.store(start, Ordering::Relaxed);
         self.stub_end.store(end, Ordering::Relaxed);
-        self.state.store(ParkState::Queued as u32, Ordering::Release);
+        self.state
+            .store(ParkState::Queued as u32, Ordering::Release);
         // SAFETY: The completion was initialised, and nobody waits for it: the caller holds the session.
         unsafe { sys::pmig_reinit_completion(self.arrived.get()) };
         self.tell(Command::UnmapStub);
@@ -252,8 +254,7 @@ impl Park {
         loop {
             self.arrive(ParkState::Parked);
             // Killable, so that SIGKILL ends a frozen process at once; not counted as load; does not hold up suspend.
-            let state =
-                bindings::TASK_KILLABLE | bindings::TASK_NOLOAD | bindings::TASK_FREEZABLE;
+            let state = bindings::TASK_KILLABLE | bindings::TASK_NOLOAD | bindings::TASK_FREEZABLE;
             // SAFETY: The completion was initialised and lives as long as the park; this is process context.
             if unsafe { bindings::wait_for_completion_state(self.wake.get(), state) } != 0 {
                 self.arrive(ParkState::Dead);
@@ -369,4 +370,3 @@ pub(crate) fn drain() {
     // this (kernel/rcu/tasks.h), so none is in the callback, which does neither after dropping its reference.
     unsafe { bindings::synchronize_rcu_tasks() };
 }
-

@@ -27,14 +27,21 @@ pub(crate) fn get(park: &Park, note: u32, buffer: &mut KVVec<u8>) -> Result {
         return Err(ESRCH);
     }
     let set = find(park, note)?;
-    let size = (set.n as usize).checked_mul(set.size as usize).filter(|size| *size <= MAX_SIZE);
+    let size = (set.n as usize)
+        .checked_mul(set.size as usize)
+        .filter(|size| *size <= MAX_SIZE);
     let size = size.ok_or(EOVERFLOW)?;
     let start = buffer.len();
     buffer.resize(start.saturating_add(size), 0, GFP_KERNEL)?;
     let room = buffer.get_mut(start..).ok_or(EINVAL)?;
     // SAFETY: The task is parked and off its CPU, so its registers are in memory; `room` is `size` bytes long.
     let result = unsafe {
-        sys::regset_get(park.task().as_ptr(), set, size as u32, room.as_mut_ptr().cast())
+        sys::regset_get(
+            park.task().as_ptr(),
+            set,
+            size as u32,
+            room.as_mut_ptr().cast(),
+        )
     };
     let used = usize::try_from(result).map_err(|_| Error::from_errno(result))?;
     buffer.truncate(start.saturating_add(used.min(size)));
@@ -51,7 +58,9 @@ pub(crate) fn set(park: &Park, note: u32, bytes: &[u8]) -> Result {
     }
     let set = find(park, note)?;
     let function = set.set.ok_or(ENODEV)?;
-    let size = (set.n as usize).checked_mul(set.size as usize).ok_or(EOVERFLOW)?;
+    let size = (set.n as usize)
+        .checked_mul(set.size as usize)
+        .ok_or(EOVERFLOW)?;
     if bytes.len() > size {
         return Err(EINVAL);
     }

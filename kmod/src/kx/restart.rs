@@ -25,7 +25,11 @@ fn slot(kind: RestartKind) -> Option<&'static AtomicUsize> {
 }
 
 fn function(park: &Park) -> usize {
-    park.task().raw().restart_block.fn_.map_or(0, |function| function as usize)
+    park.task()
+        .raw()
+        .restart_block
+        .fn_
+        .map_or(0, |function| function as usize)
 }
 
 /// Remembers that the frozen thread waits in a call of this kind.
@@ -92,7 +96,9 @@ pub(crate) fn get(park: &Park) -> Option<Restart> {
                 let clock = sleep.clockid as u32;
                 restart.selector.set(clock);
                 restart.argument.set(sleep.type_);
-                restart.expires.set(sleep.expires.saturating_add(view(task, clock)));
+                restart
+                    .expires
+                    .set(sleep.expires.saturating_add(view(task, clock)));
                 restart.address.set(sleep.__bindgen_anon_1.rmtp as u64);
             }
             RestartKind::Futex => {
@@ -110,7 +116,9 @@ pub(crate) fn get(park: &Park) -> Option<Restart> {
                 let end = end.saturating_add(poll.end_time.tv_nsec as i64);
                 restart.selector.set(u32::from(poll.has_timeout != 0));
                 restart.argument.set(poll.nfds as u32);
-                restart.expires.set(end.saturating_add(view(task, bindings::CLOCK_MONOTONIC)));
+                restart
+                    .expires
+                    .set(end.saturating_add(view(task, bindings::CLOCK_MONOTONIC)));
                 restart.address.set(poll.ufds as u64);
             }
         }
@@ -164,7 +172,9 @@ pub(crate) fn set(park: &Park, restart: &Restart) -> Result {
             }
         }
         RestartKind::Poll => {
-            let end = expires.saturating_sub(view(task, bindings::CLOCK_MONOTONIC)).max(0);
+            let end = expires
+                .saturating_sub(view(task, bindings::CLOCK_MONOTONIC))
+                .max(0);
             bindings::restart_block__bindgen_ty_1 {
                 poll: bindings::restart_block__bindgen_ty_1__bindgen_ty_3 {
                     ufds: restart.address.get() as usize as *mut _,

@@ -66,9 +66,13 @@ pub(crate) fn action(park: &Park, number: u32) -> Result<Action> {
     let actions = unsafe { &(*task.raw().sighand).action };
     let action = &actions.get(index).ok_or(EINVAL)?.sa;
     Ok(Action {
-        handler: action.sa_handler.map_or(0, |handler| handler as usize as u64),
+        handler: action
+            .sa_handler
+            .map_or(0, |handler| handler as usize as u64),
         flags: action.sa_flags as u64,
-        restorer: action.sa_restorer.map_or(0, |restorer| restorer as usize as u64),
+        restorer: action
+            .sa_restorer
+            .map_or(0, |restorer| restorer as usize as u64),
         mask: action.sa_mask.sig[0] as u64,
     })
 }
@@ -87,8 +91,7 @@ pub(crate) fn masks(park: &Park) -> Masks {
 
 /// Gives a parked thread its masks. The thread looks again at what waits when it is released.
 pub(crate) fn set_masks(park: &Park, masks: Masks) {
-    const KILL_AND_STOP: u64 =
-        (1 << (bindings::SIGKILL - 1)) | (1 << (bindings::SIGSTOP - 1));
+    const KILL_AND_STOP: u64 = (1 << (bindings::SIGKILL - 1)) | (1 << (bindings::SIGSTOP - 1));
     let task = park.task();
     let _guard = SiglockGuard::lock(task);
     // SAFETY: The siglock is held and the task is parked; nobody else writes its masks.
@@ -127,7 +130,13 @@ pub(crate) fn waiting(park: &Park, found: &mut KVVec<Waiting>) -> Result {
                 if found.len() >= room {
                     return Err(E2BIG);
                 }
-                found.push(Waiting { shared: is_shared, info }, GFP_ATOMIC)?;
+                found.push(
+                    Waiting {
+                        shared: is_shared,
+                        info,
+                    },
+                    GFP_ATOMIC,
+                )?;
                 entry = (*entry).next;
             }
         }

@@ -62,13 +62,7 @@ impl Socket {
                     iov_base: rest.as_ptr().cast_mut().cast(),
                     iov_len: rest.len(),
                 };
-                bindings::kernel_sendmsg(
-                    self.0.as_ptr(),
-                    &mut message,
-                    &mut vector,
-                    1,
-                    rest.len(),
-                )
+                bindings::kernel_sendmsg(self.0.as_ptr(), &mut message, &mut vector, 1, rest.len())
             };
             sent = sent.saturating_add(transferred(result)?);
         }
@@ -141,11 +135,7 @@ impl Socket {
                 vectors.len(),
                 bytes,
             );
-            bindings::sock_recvmsg(
-                self.0.as_ptr(),
-                &mut message,
-                bindings::MSG_WAITALL as i32,
-            )
+            bindings::sock_recvmsg(self.0.as_ptr(), &mut message, bindings::MSG_WAITALL as i32)
         };
         if transferred(result)? != bytes {
             return Err(EPIPE);

@@ -184,7 +184,10 @@ impl Task {
             return None;
         }
         // When it got the CPU last, and how long it ran then (kernel/sched/stats.h, kernel/sched/fair.c).
-        let ran = raw.se.sum_exec_runtime.saturating_sub(raw.se.prev_sum_exec_runtime);
+        let ran = raw
+            .se
+            .sum_exec_runtime
+            .saturating_sub(raw.se.prev_sum_exec_runtime);
         Some(raw.sched_info.last_arrival.saturating_add(ran))
     }
 
@@ -287,12 +290,18 @@ impl Task {
                 (facts::BREAKPOINT, sys::pmig_task_has_breakpoints(task)),
                 (facts::SHADOW_STACK, sys::pmig_task_has_shadow_stack(task)),
                 (facts::AMX, sys::pmig_task_may_amx(task)),
-                (facts::SYSCALL_DISPATCH, sys::pmig_task_dispatches_syscalls(task)),
+                (
+                    facts::SYSCALL_DISPATCH,
+                    sys::pmig_task_dispatches_syscalls(task),
+                ),
                 (facts::NUMA_POLICY, !raw.mempolicy.is_null()),
                 (facts::PERF_EVENTS, sys::pmig_task_has_perf_events(task)),
                 (facts::TLS_SEGMENTS, sys::pmig_task_has_tls_segments(task)),
                 (facts::SEM_UNDO, sys::pmig_task_has_sem_undo(task)),
-                (facts::SCHED_SPECIAL, matches!(raw.policy, SCHED_DEADLINE | SCHED_EXT)),
+                (
+                    facts::SCHED_SPECIAL,
+                    matches!(raw.policy, SCHED_DEADLINE | SCHED_EXT),
+                ),
                 (facts::UPROBES, !raw.utask.is_null()),
                 (facts::AFFINITY, !raw.user_cpus_ptr.is_null()),
                 (
@@ -304,9 +313,8 @@ impl Task {
                 ),
             ]
         };
-        let keyrings = self.with_cred(|cred| {
-            !cred.thread_keyring.is_null() || !cred.process_keyring.is_null()
-        });
+        let keyrings = self
+            .with_cred(|cred| !cred.thread_keyring.is_null() || !cred.process_keyring.is_null());
         let mut all = if keyrings { facts::KEYRINGS } else { 0 };
         for (fact, is_true) in found {
             if is_true {
@@ -338,8 +346,7 @@ impl Task {
                 (facts::POSIX_TIMER, !signal.posix_timers.first.is_null()),
                 (
                     facts::EXITING,
-                    signal.flags & bindings::SIGNAL_GROUP_EXIT != 0
-                        || !signal.core_state.is_null(),
+                    signal.flags & bindings::SIGNAL_GROUP_EXIT != 0 || !signal.core_state.is_null(),
                 ),
                 (facts::TERMINAL, !signal.tty.is_null()),
                 (facts::SUBREAPER, signal.is_child_subreaper),
@@ -495,15 +502,21 @@ impl Task {
         // SAFETY: The task is alive and `signal` lives as long; single words are read.
         unsafe {
             let signal = &*raw.signal;
-            process.umask.set(sys::pmig_task_umask(self.as_ptr()) as u32);
+            process
+                .umask
+                .set(sys::pmig_task_umask(self.as_ptr()) as u32);
             process.dumpable = sys::pmig_task_dumpable(self.as_ptr()) as u8;
             process.oom_score_adj.set(i32::from(signal.oom_score_adj));
             if signal.flags & bindings::SIGNAL_STOP_STOPPED != 0 {
-                process.stop_signal.set(signal.group_exit_code as u32 & 0x7f);
+                process
+                    .stop_signal
+                    .set(signal.group_exit_code as u32 & 0x7f);
             }
         }
         process.personality.set(raw.personality);
-        process.exit_signal.set(u32::try_from(raw.exit_signal).unwrap_or(0));
+        process
+            .exit_signal
+            .set(u32::try_from(raw.exit_signal).unwrap_or(0));
     }
 
     /// The thread's own state, masks and names of other records apart.
@@ -528,14 +541,18 @@ impl Task {
         thread.altstack_start.set(raw.sas_ss_sp as u64);
         thread.altstack_size.set(raw.sas_ss_size as u64);
         thread.altstack_flags.set(raw.sas_ss_flags);
-        thread.parent_death_signal.set(u32::try_from(raw.pdeath_signal).unwrap_or(0));
+        thread
+            .parent_death_signal
+            .set(u32::try_from(raw.pdeath_signal).unwrap_or(0));
         thread.robust_list.set(raw.futex.robust_list as u64);
         thread.clear_child_tid.set(raw.clear_child_tid as u64);
         thread.rseq_start.set(raw.rseq.usrptr as u64);
         thread.rseq_length.set(raw.rseq.len);
         thread.rseq_signature.set(raw.rseq.sig);
         // SAFETY: The task is alive; one byte is read.
-        thread.rseq_version.set(u32::from(unsafe { sys::pmig_rseq_version(self.as_ptr()) }));
+        thread
+            .rseq_version
+            .set(u32::from(unsafe { sys::pmig_rseq_version(self.as_ptr()) }));
         let (mut cpu, mut node, mut concurrency) = (0, 0, 0);
         // SAFETY: The task is alive; three words are read.
         unsafe { sys::pmig_rseq_ids(self.as_ptr(), &mut cpu, &mut node, &mut concurrency) };

@@ -29,7 +29,11 @@ impl<'a> Finder<'a> {
         for park in parks.iter() {
             tids.push(park.task().own_tid(), GFP_KERNEL)?;
         }
-        Ok(Self { parks, tids, cursor: 0 })
+        Ok(Self {
+            parks,
+            tids,
+            cursor: 0,
+        })
     }
 
     fn has(&self, tid: u32) -> bool {
@@ -44,12 +48,18 @@ impl<'a> Finder<'a> {
                 return self.parks.get(index).ok_or_else(|| EINVAL.into());
             }
         }
-        Err(Failure::new(ESRCH, format_args!("the vessel has no thread {tid}")))
+        Err(Failure::new(
+            ESRCH,
+            format_args!("the vessel has no thread {tid}"),
+        ))
     }
 }
 
 fn garbled(kind: Kind) -> Failure {
-    Failure::new(EBADMSG, format_args!("a record of kind {kind:?} is garbled"))
+    Failure::new(
+        EBADMSG,
+        format_args!("a record of kind {kind:?} is garbled"),
+    )
 }
 
 fn bad(reason: Reason) -> Failure {
@@ -60,16 +70,18 @@ fn bad(reason: Reason) -> Failure {
 pub(crate) fn restore(parks: &Parks, bytes: &[u8]) -> Result<(), Failure> {
     let mut finder = Finder::new(parks)?;
     for record in Reader::new(bytes) {
-        let record = record
-            .map_err(|error| Failure::new(EBADMSG, format_args!("the records are garbled: {error:?}")))?;
+        let record = record.map_err(|error| {
+            Failure::new(EBADMSG, format_args!("the records are garbled: {error:?}"))
+        })?;
         let result = match record.kind {
             Kind::Thread => threads::restore_thread(&mut finder, &record),
             Kind::Registers => threads::restore_registers(&mut finder, &record),
             Kind::Restart => threads::restore_restart(&mut finder, &record),
             Kind::PendingSignal => signals::restore_pending(&mut finder, &record),
-            kind => {
-                Err(Failure::new(EBADMSG, format_args!("a record of kind {kind:?} has no place here")))
-            }
+            kind => Err(Failure::new(
+                EBADMSG,
+                format_args!("a record of kind {kind:?} has no place here"),
+            )),
         };
         result?;
     }

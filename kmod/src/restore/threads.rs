@@ -38,27 +38,42 @@ pub(super) fn restore_thread(finder: &mut Finder<'_>, record: &Record<'_>) -> Re
         park.set_deadline(thread.deadline.get().saturating_sub(monotonic));
     }
     park.set_exit_addresses(thread.robust_list.get(), thread.clear_child_tid.get());
-    park.task().set_rseq(thread).map_err(|_| garbled(record.kind))
+    park.task()
+        .set_rseq(thread)
+        .map_err(|_| garbled(record.kind))
 }
 
 /// Gives a thread one of its register sets.
-pub(super) fn restore_registers(finder: &mut Finder<'_>, record: &Record<'_>) -> Result<(), Failure> {
-    let (registers, bytes) = record.parse::<Registers>().map_err(|_| garbled(record.kind))?;
+pub(super) fn restore_registers(
+    finder: &mut Finder<'_>,
+    record: &Record<'_>,
+) -> Result<(), Failure> {
+    let (registers, bytes) = record
+        .parse::<Registers>()
+        .map_err(|_| garbled(record.kind))?;
     validate::registers(registers, bytes, |tid| finder.has(tid)).map_err(bad)?;
     let (tid, note) = (registers.tid.get(), registers.note.get());
     let park = finder.find(tid)?;
     regset::set(park, note, bytes).map_err(|errno| {
-        Failure::new(errno, format_args!("register set {note:#x} of thread {tid} is not accepted"))
+        Failure::new(
+            errno,
+            format_args!("register set {note:#x} of thread {tid} is not accepted"),
+        )
     })
 }
 
 /// Gives a thread its restart block.
 pub(super) fn restore_restart(finder: &mut Finder<'_>, record: &Record<'_>) -> Result<(), Failure> {
-    let (restart, _) = record.parse::<Restart>().map_err(|_| garbled(record.kind))?;
+    let (restart, _) = record
+        .parse::<Restart>()
+        .map_err(|_| garbled(record.kind))?;
     validate::restart(restart, MAX_POLL, |tid| finder.has(tid)).map_err(bad)?;
     let tid = restart.tid.get();
     let park = finder.find(tid)?;
     restart::set(park, restart).map_err(|errno| {
-        Failure::new(errno, format_args!("the interrupted call of thread {tid} is not known here"))
+        Failure::new(
+            errno,
+            format_args!("the interrupted call of thread {tid} is not known here"),
+        )
     })
 }

@@ -15,7 +15,9 @@ pub const MAX_GROUPS: usize = 8192;
 
 /// The credentials of one thread. A thread without a record has those of the thread-group leader. The tail is the
 /// supplementary groups, each a [`U32`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Credentials {
     /// TID in the process's own PID namespace.

@@ -146,7 +146,9 @@ pub mod open {
 
 /// One open file (an open file description), however many descriptors and mappings name it. The tail is its path as seen
 /// from the initial root, without a terminating zero; empty for what has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct File {
     /// Names the open file within its stream; never 0.
@@ -183,7 +185,9 @@ payload!(File, File, tail = true, reserved = reserved);
 pub const DESCRIPTOR_CLOEXEC: u32 = 1;
 
 /// One file descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Descriptor {
     /// Its number.
@@ -196,7 +200,9 @@ pub struct Descriptor {
 payload!(Descriptor, Descriptor);
 
 /// Some of the bytes that wait in a pipe. The tail is the bytes; several records of one pipe follow each other in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct PipeData {
     /// Inode number of the pipe, as in [`File::inode`].

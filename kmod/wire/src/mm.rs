@@ -11,7 +11,9 @@ use zerocopy_derive::KnownLayout;
 use zerocopy_derive::Unaligned;
 
 /// The boundaries that `prctl(PR_SET_MM_MAP)` knows, and the vdso. The tail is the auxiliary vector as the program got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Memory {
     /// Start of the program's code.
@@ -128,7 +130,9 @@ pub mod vma {
 }
 
 /// One mapping. In ascending order of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Vma {
     /// First byte.

@@ -83,7 +83,9 @@ impl Command {
 
     /// The command with this number.
     pub fn from_wire(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|command| *command as u8 == number)
+        Self::ALL
+            .into_iter()
+            .find(|command| *command as u8 == number)
     }
 }
 

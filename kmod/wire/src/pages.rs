@@ -18,7 +18,9 @@ pub const PAGE_MAGIC: u32 = 0x676d_5047;
 pub const MAX_PAGES: u32 = 256;
 
 /// What stands before the pages of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct PageHeader {
     /// [`PAGE_MAGIC`].
@@ -31,7 +33,9 @@ pub struct PageHeader {
 const _: () = assert!(size_of::<PageHeader>() == 16);
 
 /// A range of pages to send, an element of the netlink attribute `ranges`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct PageRange {
     /// Address of the first page.

@@ -111,7 +111,9 @@ pub mod facts {
 }
 
 /// The process itself. One for each process, the first record of its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Process {
     /// PID in the process's own PID namespace: what it believes.
@@ -158,7 +160,9 @@ payload!(Process, Process, reserved = reserved);
 pub const LIMIT_COUNT: usize = 16;
 
 /// One resource limit; `u64::MAX` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Limit {
     /// The soft limit.
@@ -168,7 +172,9 @@ pub struct Limit {
 }
 
 /// All resource limits, indexed by their uapi number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Limits {
     /// By `RLIMIT_*`.
@@ -177,7 +183,9 @@ pub struct Limits {
 payload!(Limits, Limits);
 
 /// The process's clocks at one instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Clocks {
     /// `CLOCK_REALTIME`, nanoseconds.
@@ -194,7 +202,9 @@ pub struct Clocks {
 payload!(Clocks, Clocks);
 
 /// The inode numbers of the namespaces a process is in, as in `/proc/PID/ns`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Namespaces {
     /// Mount namespace.

@@ -21,7 +21,9 @@ pub const FLAG_CRITICAL: u8 = 1;
 pub const MAX_PAYLOAD: usize = 48 * 1024;
 
 /// What stands before each payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct RecordHeader {
     /// A [`Kind`].
@@ -176,7 +178,8 @@ impl<'a> Record<'a> {
         if self.version != T::VERSION {
             return Err(DecodeError::UnknownVersion(kind, self.version));
         }
-        let (value, tail) = T::ref_from_prefix(self.payload).map_err(|_| DecodeError::Size(kind))?;
+        let (value, tail) =
+            T::ref_from_prefix(self.payload).map_err(|_| DecodeError::Size(kind))?;
         if !T::TAIL && !tail.is_empty() {
             return Err(DecodeError::Size(kind));
         }
@@ -211,7 +214,9 @@ impl<'a> Reader<'a> {
             if length > MAX_PAYLOAD {
                 return Err(DecodeError::TooLong);
             }
-            let (payload, rest) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+            let (payload, rest) = rest
+                .split_at_checked(length)
+                .ok_or(DecodeError::Truncated)?;
             let size = size_of::<RecordHeader>().saturating_add(length);
             let bytes = whole.get(..size).ok_or(DecodeError::Truncated)?;
             let number = header.kind.get();
@@ -221,7 +226,12 @@ impl<'a> Reader<'a> {
             self.rest = rest;
             match Kind::from_wire(number) {
                 Some(kind) => {
-                    return Ok(Some(Record { kind, version: header.version, payload, bytes }));
+                    return Ok(Some(Record {
+                        kind,
+                        version: header.version,
+                        payload,
+                        bytes,
+                    }));
                 }
                 None if header.flags & FLAG_CRITICAL != 0 => {
                     return Err(DecodeError::UnknownKind(number));

@@ -17,7 +17,9 @@ pub const SIGNAL_COUNT: u32 = 64;
 pub const SIGINFO_SIZE: usize = 48;
 
 /// What a signal does. Only actions other than the default are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Action {
     /// 1 to 64.
@@ -36,7 +38,9 @@ pub struct Action {
 payload!(Action, SignalAction, reserved = reserved);
 
 /// A signal that waits to be delivered, in the order of its queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Pending {
     /// The thread it is for, in the process's own PID namespace; 0 for the whole process.

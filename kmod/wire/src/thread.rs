@@ -20,7 +20,9 @@ pub const RESET_ON_FORK: u32 = 2;
 pub const NO_NEW_PRIVS: u32 = 4;
 
 /// One thread. The first is the thread-group leader; its [`Registers`] and [`Restart`] follow it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Thread {
     /// TID in the process's own PID namespace.
@@ -77,7 +79,9 @@ const _: () = assert!(size_of::<Thread>() == 144);
 payload!(Thread, Thread);
 
 /// One register set as the kernel's user_regset interface shows it; the tail is its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Registers {
     /// TID in the process's own PID namespace.
@@ -108,8 +112,12 @@ pub enum RestartKind {
 
 impl RestartKind {
     /// Every kind that an agent teaches its module, in the order of the numbers.
-    pub const ALL: [RestartKind; 4] =
-        [RestartKind::None, RestartKind::Nanosleep, RestartKind::Futex, RestartKind::Poll];
+    pub const ALL: [RestartKind; 4] = [
+        RestartKind::None,
+        RestartKind::Nanosleep,
+        RestartKind::Futex,
+        RestartKind::Poll,
+    ];
 
     /// The kind with this number on the wire.
     pub fn from_wire(number: u32) -> Option<Self> {
@@ -118,7 +126,9 @@ impl RestartKind {
 }
 
 /// What the thread's `restart_block` holds (include/linux/restart_block.h). Addresses are the program's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Restart {
     /// TID in the process's own PID namespace.
