@@ -16,6 +16,7 @@ use qemu_tests::Guest;
 
 use crate::cases::workload::agents;
 use crate::cases::workload::migrate;
+use crate::cases::workload::migrate_patiently;
 use crate::cases::workload::Workload;
 
 /// How much more memory of the kernel, in KiB, is noise: caches of the CPUs, slabs that are partly used.
@@ -246,11 +247,11 @@ fn port_noise(cluster: &Cluster) -> Result<()> {
 
 fn hundred_times(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
-    let workload = Workload::start(cluster.guest(0), "t1_threads threads=8")?;
+    let workload = Workload::start(cluster.guest(0), "t1_threads threads=4")?;
     let round = || -> Result<()> {
-        migrate(cluster, &agents, &workload, 0, 1)?;
-        migrate(cluster, &agents, &workload, 1, 0)?;
-        Ok(())
+        migrate_patiently(&agents, workload.pid, 0, 1)?;
+        migrate_patiently(&agents, workload.pid, 1, 0)?;
+        workload.ensure_unharmed(cluster.guest(0))
     };
     for _ in 0..5 {
         round()?;
@@ -266,6 +267,7 @@ fn hundred_times(cluster: &Cluster) -> Result<()> {
     for (guest, before) in cluster.guests().iter().zip(&before) {
         Held::by(guest)?.ensure_not_above(before, &format!("200 migrations, {}", guest.name()))?;
     }
+    workload.ensure_only_in(cluster, 0)?;
     workload.finish(cluster.guest(0))?;
     for index in 0..cluster.guests().len() {
         agents.stop(index)?;
