@@ -122,7 +122,7 @@ impl<'a> Phases<'a> {
         body: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let begin = Instant::now();
-        let span = tracing::info_span!("phase", migration = %self.migration, role = %self.role, phase = phase.name());
+        let span = tracing::info_span!("phase", name = phase.name());
         let _entered = span.enter();
         self.agent
             .registry
