@@ -7,9 +7,9 @@
 #include "check.h"
 #include <sys/syscall.h>
 
-static const clockid_t clocks[] = { CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME, CLOCK_MONOTONIC_COARSE,
-				    CLOCK_MONOTONIC_RAW };
-static const char *const names[] = { "MONOTONIC", "BOOTTIME", "REALTIME", "MONOTONIC_COARSE", "MONOTONIC_RAW" };
+/* Not CLOCK_MONOTONIC_RAW: a time namespace shifts it by the same as CLOCK_MONOTONIC, and every host has its own drift. */
+static const clockid_t clocks[] = { CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME, CLOCK_MONOTONIC_COARSE };
+static const char *const names[] = { "MONOTONIC", "BOOTTIME", "REALTIME", "MONOTONIC_COARSE" };
 enum { CLOCKS = sizeof(clocks) / sizeof(clocks[0]) };
 static int64_t jump, skew;
 static atomic_bool closing;

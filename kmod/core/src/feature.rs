@@ -100,7 +100,7 @@ pub const FEATURES: &[Feature] = &[
     ),
     feature(
         "T7",
-        "continuous CLOCK_MONOTONIC and CLOCK_BOOTTIME",
+        "continuous CLOCK_MONOTONIC and CLOCK_BOOTTIME (CLOCK_MONOTONIC_RAW follows each host's own drift)",
         Coverage::Moved,
     ),
     feature("T8", "continuous start time and CPU time", Coverage::Noted),

@@ -218,7 +218,8 @@ unsigned long pmig_file_count(struct file *file)
 
 bool pmig_d_unlinked(struct dentry *dentry)
 {
-	return d_unlinked(dentry);
+	/* Files that the kernel makes without a name (mm/shmem.c) were never linked. */
+	return d_unlinked(dentry) || (IS_ROOT(dentry) && d_inode(dentry)->i_nlink == 0);
 }
 
 u64 pmig_encode_dev(dev_t device)
