@@ -10,6 +10,7 @@ use qemu_tests::Cluster;
 
 use crate::cases::workload::agents;
 use crate::cases::workload::migrate;
+use crate::cases::workload::migrate_patiently;
 use crate::cases::workload::Unavailable;
 use crate::cases::workload::Workload;
 use crate::cases::workload::PROGRAMS;
@@ -300,7 +301,7 @@ fn taken_pid(cluster: &Cluster) -> Result<()> {
             pid - 1
         ))?;
         let taken = node2.run_ok(&format!("cat /proc/{pid}/comm"))?;
-        agents.migrate(0, pid, 1)?;
+        migrate_patiently(&agents, pid, 0, 1)?;
         ensure!(
             workload.processes(node1)?.is_empty(),
             "{command} is still in node1"

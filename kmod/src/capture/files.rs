@@ -101,6 +101,11 @@ fn character_device(special: u64) -> FileKind {
     }
 }
 
+/// Whether the kernel made up the name of an unlinked file of tmpfs: it never had one (mm/shmem.c, mm/memfd.c, ipc/shm.c).
+fn is_nameless(name: &[u8]) -> bool {
+    name == b"/dev/zero" || name.starts_with(b"/memfd:") || name.starts_with(b"/SYSV")
+}
+
 fn kind_of(attributes: &Attributes, name: &[u8], unlinked: bool, flags: u32) -> FileKind {
     if flags & bindings::O_PATH != 0 {
         return FileKind::Path;
@@ -120,7 +125,9 @@ fn kind_of(attributes: &Attributes, name: &[u8], unlinked: bool, flags: u32) -> 
         return FileKind::Kernel;
     }
     match attributes.mode & bindings::S_IFMT {
-        bindings::S_IFREG if attributes.magic == TMPFS && unlinked => FileKind::Memfd,
+        bindings::S_IFREG if attributes.magic == TMPFS && unlinked && is_nameless(name) => {
+            FileKind::Memfd
+        }
         bindings::S_IFREG => FileKind::Regular,
         bindings::S_IFDIR => FileKind::Directory,
         bindings::S_IFIFO if attributes.magic == PIPEFS => FileKind::Pipe,
