@@ -56,11 +56,16 @@ pub(super) fn capture(records: &mut Records, mm: &Mm, files: &mut Files) -> Resu
             Some(file) => files.mapped(file)?,
             None => (0, 0),
         };
+        let own = match extra & vma::SHARED_ANONYMOUS {
+            // The file is the kernel's own and to the program there is none.
+            vma::SHARED_ANONYMOUS => mapping.flags & !vma::FILE,
+            _ => mapping.flags,
+        };
         let record = Vma {
             start: U64::new(mapping.start),
             end: U64::new(mapping.end),
             offset: U64::new(mapping.offset),
-            flags: U64::new(mapping.flags | extra),
+            flags: U64::new(own | extra),
             file: U32::new(file),
             reserved: U32::new(0),
         };
