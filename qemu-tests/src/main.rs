@@ -24,6 +24,9 @@ struct Arguments {
     /// Not those whose name contains one of these
     #[arg(long, value_name = "TEXT")]
     skip: Vec<String>,
+    /// Also those that are left out unless a filter names them
+    #[arg(long)]
+    all: bool,
     /// Print the names and end
     #[arg(long)]
     list: bool,
@@ -68,7 +71,11 @@ fn main() -> Result<ExitCode> {
     children::end_on_signals()?;
     let selected = (0..arguments.repeat)
         .flat_map(|_| cases::all())
-        .filter(|case| arguments.wants(case.name()));
+        .filter(|case| arguments.wants(case.name()))
+        .map(|case| match arguments.all || !arguments.filter.is_empty() {
+            true => case,
+            false => case.or_left_out(),
+        });
     let options = pool::Options {
         jobs: arguments.jobs,
         fail_fast: arguments.fail_fast,
