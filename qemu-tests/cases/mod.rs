@@ -37,6 +37,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "not yet known to be stable; --all runs it",
     ),
     (
+        "a PID that is taken on the destination",
+        "not yet known to be stable; --all runs it",
+    ),
+    (
         "both agents die",
         "not yet known to be stable; --all runs it",
     ),

@@ -141,7 +141,9 @@ pub fn set_scheduling(tid: u32, scheduling: Scheduling) -> io::Result<()> {
     answer(unsafe { libc::syscall(libc::SYS_sched_setattr, tid, ptr::from_ref(&attributes), 0) })?;
     // Other classes than SCHED_OTHER and SCHED_BATCH have a nice value too, which the call above leaves as it is.
     // SAFETY: plain numbers.
-    answer(i64::from(unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, scheduling.nice) }))?;
+    answer(i64::from(unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, tid, scheduling.nice)
+    }))?;
     Ok(())
 }
 
