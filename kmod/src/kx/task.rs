@@ -550,9 +550,8 @@ impl Task {
         thread.rseq_length.set(raw.rseq.len);
         thread.rseq_signature.set(raw.rseq.sig);
         // SAFETY: The task is alive; one byte is read.
-        thread
-            .rseq_version
-            .set(u32::from(unsafe { sys::pmig_rseq_version(self.as_ptr()) }));
+        let version = unsafe { sys::pmig_rseq_version(self.as_ptr()) };
+        thread.rseq_version.set(u32::from(version));
         let (mut cpu, mut node, mut concurrency) = (0, 0, 0);
         // SAFETY: The task is alive; three words are read.
         unsafe { sys::pmig_rseq_ids(self.as_ptr(), &mut cpu, &mut node, &mut concurrency) };
