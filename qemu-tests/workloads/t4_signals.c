@@ -47,6 +47,14 @@ static void queue_to_thread(int signal, int value)
 		   (int)syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), signal, &info));
 }
 
+static uint64_t word(const sigset_t *set)
+{
+	uint64_t word;
+
+	memcpy(&word, set, sizeof(word));
+	return word;
+}
+
 static uint64_t mask_of_thread(void)
 {
 	char path[64];
@@ -119,6 +127,8 @@ int main(int argc, char **argv)
 	struct sigaction actions[65], now;
 	sigset_t mask, all;
 	uint64_t blocked, caught, ignored;
+	uint64_t for_process = 1ull << SIGRTMIN | 1ull << (SIGRTMIN + 1) | 1ull << (SIGUSR1 - 1);
+	uint64_t for_thread = 1ull << (SIGRTMIN + 2);
 	unsigned long turns = 0;
 	pthread_t id[THREADS];
 	siginfo_t info;
@@ -179,11 +189,13 @@ int main(int argc, char **argv)
 	check_ready();
 
 	do {
-		CHECK_EQUAL("SigBlk", mask_of_thread(), blocked);
-		CHECK_EQUAL("SigCgt", field("SigCgt"), caught);
-		CHECK_EQUAL("SigIgn", field("SigIgn"), ignored);
-		CHECK_EQUAL("SigPnd", field("SigPnd"), 1ull << (SIGRTMIN + 2));
-		CHECK_EQUAL("ShdPnd", field("ShdPnd"), 1ull << SIGRTMIN | 1ull << (SIGRTMIN + 1) | 1ull << (SIGUSR1 - 1));
+		sigset_t masked, pending;
+
+		/* Files of /proc are read after the loop only: an open one cannot be moved. */
+		pthread_sigmask(SIG_SETMASK, NULL, &masked);
+		sigpending(&pending);
+		CHECK_EQUAL("mask", word(&masked), blocked);
+		CHECK_EQUAL("pending", word(&pending), for_process | for_thread);
 		/* A signal that is not blocked is handled at once, on the alternate stack. */
 		int before = handled;
 
@@ -195,6 +207,11 @@ int main(int argc, char **argv)
 		turns++;
 	} while (!check_turn());
 
+	CHECK_EQUAL("SigBlk", mask_of_thread(), blocked);
+	CHECK_EQUAL("SigCgt", field("SigCgt"), caught);
+	CHECK_EQUAL("SigIgn", field("SigIgn"), ignored);
+	CHECK_EQUAL("SigPnd", field("SigPnd"), for_thread);
+	CHECK_EQUAL("ShdPnd", field("ShdPnd"), for_process);
 	for (int signal = 1; signal <= 64; signal++) {
 		if (signal == 32 || signal == 33)
 			continue;

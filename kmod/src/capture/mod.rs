@@ -55,8 +55,9 @@ pub(crate) fn capture(leader: &Task, parks: Option<&Parks>) -> Result<KVVec<u8>,
     };
     let mut files = Files::new(leader, parks.is_some())?;
     let mut later = Records(KVVec::new());
-    mm::capture(&mut later, &mm, &mut files)?;
+    // Descriptors come first: which files have one must be known when the holders of mapped files are counted.
     let mut facts = files.descriptors(&mut later)?;
+    mm::capture(&mut later, &mm, &mut files)?;
     match parks {
         Some(parks) => facts |= threads::capture(&mut later, parks)?,
         None => threads::survey(&mut later, leader)?,
