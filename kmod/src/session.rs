@@ -8,6 +8,7 @@
 use crate::freeze;
 use crate::freeze::Parks;
 use crate::kx::module::ModuleRef;
+use crate::kx::netlink::announce;
 use crate::kx::netlink::Failure;
 use crate::kx::table;
 use crate::kx::task::Task;
@@ -22,6 +23,7 @@ use pmig_core::session::Action;
 use pmig_core::session::Event;
 use pmig_core::session::Refused;
 use pmig_core::validate::Span;
+use pmig_wire::netlink::Attribute;
 use pmig_wire::netlink::Role;
 use pmig_wire::netlink::SessionState;
 
@@ -183,11 +185,29 @@ impl Session {
             Action::Kill => inner.members.iter().for_each(|member| member.leader.kill()),
             Action::Nothing | Action::Park | Action::Disown | Action::Own => {}
         }
+        let changed = inner.core.state != next.state;
         inner.core = next;
+        if changed {
+            self.announce(inner);
+        }
         if next.state == SessionState::Ended {
             inner.members.clear();
             self.forget();
         }
+    }
+
+    /// Tells who listens how far the session is. A listener that hears nothing for lack of memory can still ask.
+    fn announce(&self, inner: &Inner) {
+        let pid = inner
+            .members
+            .first()
+            .map_or(0, |member| member.leader.global_tgid());
+        let _ = announce(&[
+            (Attribute::Session, &self.id.to_ne_bytes()),
+            (Attribute::Migration, &self.migration),
+            (Attribute::Pid, &pid.to_ne_bytes()),
+            (Attribute::State, &[inner.core.state as u8]),
+        ]);
     }
 
     fn handle(&self, event: Event) -> Result<(), Failure> {

@@ -25,6 +25,10 @@ pub(crate) fn cases() -> Vec<Case> {
             sessions,
         ),
         Case::new(
+            "the kernel's netlink tool hears what becomes of a session",
+            events,
+        ),
+        Case::new(
             "the kernel's netlink tool describes a process without touching it",
             survey,
         ),
@@ -103,6 +107,36 @@ assert one['migration'].replace(' ', '') == migration, one
 assert one['owned'] == 1 and one['threads'] == 0, one
 family.do('session-end', made)
 assert family.dump('status', {{}}) == []
+print('well')"
+    );
+    let output = guest.command(["python3", "-c", &script]).output()?;
+    ensure!(output.success() && output.text() == "well", "{output}");
+    Ok(())
+}
+
+fn events(cluster: &Cluster) -> Result<()> {
+    let guest = prepared(cluster)?;
+    let pid = guest.start("sleep 600", "/tmp/sleep.log")?;
+    let script = format!(
+        "import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, '/pmig/ynl')
+from lib import YnlFamily
+migration = '00112233445566778899aabbccddeeff'
+ear = YnlFamily('{SPECIFICATION}', schema='')
+ear.ntf_subscribe('events')
+mouth = YnlFamily('{SPECIFICATION}', schema='')
+made = mouth.do('session-new', {{'role': 'source', 'migration': migration}})
+mouth.do('freeze', dict(made, **{{'pid': {pid}, 'deadline-ms': 5000}}))
+mouth.do('thaw', made)
+heard = ear.poll_ntf(duration=20)
+for state in 'frozen', 'ended':
+    event = next(heard)
+    assert event['name'] == 'event', event
+    message = event['msg']
+    assert message['session'] == made['session'] and message['pid'] == {pid}, message
+    assert message['migration'].replace(' ', '') == migration, message
+    assert message['state'] == state, message
 print('well')"
     );
     let output = guest.command(["python3", "-c", &script]).output()?;

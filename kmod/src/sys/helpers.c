@@ -242,6 +242,11 @@ int pmig_genlmsg_unicast(struct sk_buff *skb, u32 port)
 	return genlmsg_unicast(&init_net, skb, port);
 }
 
+int pmig_genlmsg_multicast(const struct genl_family *family, struct sk_buff *skb)
+{
+	return genlmsg_multicast(family, skb, 0, 0, GFP_KERNEL);
+}
+
 struct sk_buff *pmig_skb_get(struct sk_buff *skb)
 {
 	return skb_get(skb);

@@ -148,6 +148,8 @@ void pmig_list_move_tail(struct list_head *entry, struct list_head *head);
 void pmig_genlmsg_cancel(struct sk_buff *skb, void *header);
 void pmig_genlmsg_end(struct sk_buff *skb, void *header);
 int pmig_genlmsg_unicast(struct sk_buff *skb, u32 port);
+/* Sends to the first multicast group of the family. */
+int pmig_genlmsg_multicast(const struct genl_family *family, struct sk_buff *skb);
 struct sk_buff *pmig_skb_get(struct sk_buff *skb);
 struct sock *pmig_netlink_sock_hold(struct sk_buff *skb);
 void pmig_sock_put(struct sock *sock);

@@ -50,7 +50,7 @@ pub enum Command {
     /// Learns from the frozen process `Pid` of `Session`, which waits in a call of the kind `Kind`
     /// ([`crate::thread::RestartKind`]), how the kernel resumes such calls.
     Harvest = 14,
-    /// Multicast. A task of a session died or a session ended: `Session`, `Migration`, `Pid`, `State`.
+    /// Multicast. The state of a session has changed: `Session`, `Migration`, `Pid` (0 for none), `State`.
     Event = 15,
     /// Gives the process `Pid` to the destination `Session`: it dies with the session until it is thawed. Request: also
     /// `StubStart` and `StubEnd`, the addresses that are unmapped at the thaw and receive no pages.
