@@ -384,7 +384,13 @@ fn killed_while_frozen(cluster: &Cluster) -> Result<()> {
         "exec {TOOL} migrate --json --timeout 20 {} node2",
         workload.pid
     ))?;
-    std::thread::sleep(Duration::from_millis(1200));
+    node1.wait_until(
+        20,
+        &format!(
+            "{TOOL} explain --json {} | grep -q '\"in-session\"'",
+            workload.pid
+        ),
+    )?;
     node1.run_ok(&format!("kill -KILL {}", workload.pid))?;
     workload.wait_for_end(node1, 5)?;
     let output = migration.wait(Duration::from_secs(60))?;

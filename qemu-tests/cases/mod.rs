@@ -5,6 +5,7 @@
 use qemu_tests::Case;
 
 mod cluster;
+mod drain;
 mod endurance;
 mod faults;
 mod features;
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(features::cases());
     cases.extend(programs::cases());
     cases.extend(refusals::cases());
+    cases.extend(drain::cases());
     cases.extend(faults::cases());
     cases.extend(endurance::cases());
     cases

@@ -2,9 +2,12 @@
 
 //! What is not moved: told by name before anything is touched, and the process goes on.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use anyhow::Result;
 use qemu_tests::agents::Agents;
+use qemu_tests::agents::PORT;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 
@@ -22,6 +25,8 @@ pub(crate) mod exit {
     pub(crate) const NOT_MOVABLE: i32 = 4;
     pub(crate) const PROTECTED: i32 = 5;
     pub(crate) const UNREACHABLE: i32 = 6;
+    pub(crate) const PROTOCOL: i32 = 7;
+    pub(crate) const STAYED: i32 = 12;
     pub(crate) const NO_AGENT: i32 = 13;
 }
 
@@ -34,6 +39,10 @@ pub(crate) fn cases() -> Vec<Case> {
         .timeout(420),
         Case::new("a traced process is refused by name", traced),
         Case::new("bad input has its exit codes", bad_input),
+        Case::new(
+            "a peer of another version, or that speaks something else, is refused by name",
+            strange_peers,
+        ),
         Case::new("explain names all obstacles of a process at once", several),
         Case::new(
             "explain and a dry run find nothing against a movable process, and touch nothing",
@@ -225,6 +234,44 @@ fn several(cluster: &Cluster) -> Result<()> {
     }
     let people = agents.pmigctl(0, &format!("explain {pid}"))?;
     ensure!(people.code == Some(exit::NOT_MOVABLE), "{people}");
+    Ok(())
+}
+
+/// Answers each connection with one message: the header that came, with the fifth byte changed, or a line of text.
+const STRANGE_PEER: &str = "
+import socket, sys
+listener = socket.create_server(('0.0.0.0', int(sys.argv[1])))
+while True:
+    peer, _ = listener.accept()
+    header = bytearray(peer.recv(16, socket.MSG_WAITALL))
+    header[4] ^= 0x40
+    peer.sendall(header if sys.argv[2] == 'version' else b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n')
+    peer.close()
+";
+
+fn strange_peers(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let (node1, node2) = (cluster.guest(0), cluster.guest(1));
+    let workload = Workload::start(node1, "t1_threads")?;
+    agents.stop(1)?;
+    for (kind, word) in [("version", "version"), ("text", "protocol")] {
+        let peer = node2
+            .command(["python3", "-c", STRANGE_PEER, &PORT.to_string(), kind])
+            .spawn()?;
+        node2.wait_until(20, &format!("ss -Htln | grep -q ':{PORT} '"))?;
+        let output = agents.pmigctl(0, &format!("migrate {} node2", workload.pid))?;
+        ensure!(
+            output.code == Some(exit::PROTOCOL) && output.errors().contains(word),
+            "a peer with another {kind}: {output}"
+        );
+        peer.signal(libc::SIGKILL)?;
+        peer.wait(Duration::from_secs(10))?;
+        workload.ensure_only_in(cluster, 0)?;
+        workload.wait_for_beat(node1)?;
+    }
+    agents.start(1)?;
+    migrate(cluster, &agents, &workload, 0, 1)?;
+    workload.finish(node2)?;
     Ok(())
 }
 

@@ -34,6 +34,7 @@ use crate::restore::SpawnOptions;
 use crate::restore::Vessel;
 use crate::sys::process;
 use crate::transport::Connection;
+use pmig_core::obstacle::selection;
 use pmig_wire::pages::PageRange;
 use pmig_wire::process::Process;
 use pmig_wire::record::Reader;
@@ -152,9 +153,13 @@ impl Machine for HostMachine {
         })
     }
 
-    fn admit(&self, records: &[u8], _frozen: bool) -> Result<Vec<ObstacleReport>, Failure> {
+    fn admit(&self, records: &[u8], frozen: bool) -> Result<Vec<ObstacleReport>, Failure> {
         let pid = host_pid(records)?;
         let mut all = admission::of_records(records, &admission::context(pid));
+        // A frozen process is in the asking migration's own session.
+        if !frozen && self.sessions()?.iter().any(|session| session.pid == pid) {
+            all.push(Found::new(&selection::IN_SESSION, format!("process {pid}")));
+        }
         let system = failure(FailureCode::SystemError);
         if let Some(process) = ProcessFacts::read(pid).map_err(&system)? {
             let own = Own::read().map_err(&system)?;

@@ -125,7 +125,7 @@ fn numbers(image: &Image, moment: Moment, report: &mut Report) {
         let missing = own.credentials.permitted.get() & !bounding;
         if missing != 0 {
             report.add(
-                &destination::REFUSED_BY_PEER,
+                &destination::CAPABILITY_MISSING,
                 format!("capabilities {missing:#x}"),
             );
             return;

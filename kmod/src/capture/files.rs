@@ -51,6 +51,8 @@ pub(super) struct Files {
     is_frozen: bool,
     known: KVVec<Known>,
     ids: RBTree<usize, u32>,
+    /// How many open files of each pipe are known.
+    pipes: RBTree<usize, u32>,
     places: KVec<Place>,
 }
 
@@ -202,6 +204,7 @@ impl Files {
             is_frozen,
             known: KVVec::new(),
             ids: RBTree::new(),
+            pipes: RBTree::new(),
             places: KVec::new(),
         })
     }
@@ -220,6 +223,11 @@ impl Files {
             .unwrap_or(u32::MAX)
             .saturating_add(1);
         self.ids.try_create_and_insert(key, id, GFP_KERNEL)?;
+        if let Some(pipe) = file.pipe() {
+            let ends = self.pipes.get(&pipe.key).copied().unwrap_or(0);
+            self.pipes
+                .try_create_and_insert(pipe.key, ends.saturating_add(1), GFP_KERNEL)?;
+        }
         self.known.push(
             Known {
                 file,
@@ -359,11 +367,7 @@ impl Files {
         let mut outside = self.outside(known);
         if let Some(pipe) = known.file.pipe() {
             record.special = U64::new(pipe.capacity);
-            let mut inside = 0;
-            for other in self.known.iter() {
-                let same = other.file.pipe_key() == known.file.pipe_key();
-                inside += u32::from(same);
-            }
+            let inside = self.pipes.get(&pipe.key).copied().unwrap_or(0);
             outside = outside.saturating_add(pipe.files.saturating_sub(inside) as usize);
         }
         record.kind = U16::new(kind as u16);

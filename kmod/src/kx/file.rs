@@ -40,6 +40,8 @@ pub(crate) struct Attributes {
 
 /// What a pipe is like from outside.
 pub(crate) struct PipeFacts {
+    /// Its address, to compare by.
+    pub(crate) key: usize,
     /// Open files that lead to it.
     pub(crate) files: u32,
     /// Its capacity in bytes.
@@ -187,12 +189,6 @@ impl FileRef {
         unsafe { sys::pmig_file_has_locks(self.0.as_ptr(), task.raw().files) }
     }
 
-    /// The address of the pipe that it is an end of, 0 for anything else, to compare by.
-    pub(crate) fn pipe_key(&self) -> usize {
-        // SAFETY: The file is alive.
-        unsafe { sys::pmig_file_pipe(self.0.as_ptr()) as usize }
-    }
-
     /// Facts of the pipe that it is an end of, if it is one.
     pub(crate) fn pipe(&self) -> Option<PipeFacts> {
         // SAFETY: The file is alive; a pipe belongs to its inode, which the file keeps.
@@ -205,6 +201,7 @@ impl FileRef {
             )
         };
         Some(PipeFacts {
+            key: pipe.as_ptr() as usize,
             files,
             capacity: u64::from(slots).wrapping_shl(bindings::PAGE_SHIFT),
         })
