@@ -30,6 +30,9 @@ pub(crate) fn possible() -> bool {
     true
 }
 
+/// Lower numbers are the kernel's own tasks.
+const FIRST: u32 = 512;
+
 /// A PID that is free, with room for threads behind it, far from what the kernel gives out next.
 pub(crate) fn free_pid(count: u32) -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -38,8 +41,11 @@ pub(crate) fn free_pid(count: u32) -> u32 {
         .trim()
         .parse()
         .unwrap_or(32768);
+    // The kernel gives out numbers in their order, and this process has got its own not long ago.
+    let away = std::process::id() + most / 2;
     loop {
-        let pid = most - 2 - NEXT.fetch_add(count + 1, Ordering::Relaxed) - count;
+        let next = away + NEXT.fetch_add(count + 1, Ordering::Relaxed);
+        let pid = FIRST + next % (most - FIRST - count);
         if (pid..pid + count).all(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             return pid;
         }

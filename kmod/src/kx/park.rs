@@ -278,6 +278,11 @@ impl Park {
                 self.clear_child_tid.load(Ordering::Relaxed),
             );
         }
+        self.leave();
+    }
+
+    /// The last step of the callback of a task that goes on.
+    fn leave(&self) {
         match self.deadline() {
             0 => {}
             ends => deadline::arm(&self.task, ends),
@@ -301,15 +306,16 @@ impl Park {
             self.arrive(ParkState::Dead);
             return;
         }
-        if self.command.load(Ordering::Acquire) == Command::Release as u32 {
-            self.arrive(ParkState::Released);
-            return;
-        }
+        // Also if the freeze was given up meanwhile: it is what has interrupted the call.
         if restart_interrupted_call() {
             let ends = deadline::of_interrupted_call(&self.task, self.slept_since);
             self.deadline.store(ends.unwrap_or(0), Ordering::Release);
         }
-        self.wait();
+        if self.command.load(Ordering::Acquire) != Command::Release as u32 {
+            self.wait();
+        } else {
+            self.leave();
+        }
     }
 }
 
