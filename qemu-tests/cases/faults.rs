@@ -9,13 +9,11 @@ use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
 use qemu_tests::agents::Agents;
-use qemu_tests::agents::PORT;
 use qemu_tests::agents::TOOL;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
-use qemu_tests::Guest;
-use qemu_tests::Running;
 
+use crate::cases::refusals::exit;
 use crate::cases::workload::agents;
 use crate::cases::workload::migrate;
 use crate::cases::workload::Workload;
@@ -95,6 +93,11 @@ pub(crate) fn cases() -> Vec<Case> {
             both_die,
         )
         .timeout(180),
+        Case::new(
+            "a thread that cannot be frozen is named, and nobody notices",
+            unfreezable,
+        )
+        .timeout(120),
         Case::new("a frozen process can be killed", killed_while_frozen).timeout(120),
         Case::new(
             "the parent hears nothing of a migration that was aborted",
@@ -105,21 +108,16 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// An agent with options of its own.
-fn start_agent(guest: &Guest, options: &str) -> Result<Running> {
-    let mut agent = guest.spawn(&format!("exec {TOOL} agent --insecure {options}"))?;
-    let ready = guest.wait_until(20, &format!("ss -Htln | grep -q ':{PORT} '"));
-    if ready.is_err() {
-        let log = agent.so_far()?.to_string();
-        return Err(ready.expect_err("it is one")).context(log);
-    }
-    Ok(agent)
+/// Lets the agent of a guest have one fault.
+fn with_fault(agents: &Agents<'_>, index: usize, fault: &str) -> Result<()> {
+    agents.stop(index)?;
+    agents.start_with(index, &["--fault", fault])
 }
 
-/// Lets the agent of a guest have one fault, and gives it back once that has happened.
-fn with_fault(agents: &Agents<'_>, guest: &Guest, index: usize, fault: &str) -> Result<Running> {
+/// An agent without faults again.
+fn without_fault(agents: &Agents<'_>, index: usize) -> Result<()> {
     agents.stop(index)?;
-    start_agent(guest, &format!("--fault {fault}"))
+    agents.start(index)
 }
 
 /// The fault has had its effect: everybody is well again, one copy runs, and it can be moved.
@@ -193,29 +191,21 @@ fn begin_anew(cluster: &Cluster, agents: &Agents<'_>) -> Result<()> {
 fn one_fault(cluster: &Cluster, agents: &Agents<'_>, index: usize, fault: &str) -> Result<()> {
     let node1 = cluster.guest(0);
     let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
-    let mut agent = with_fault(agents, cluster.guest(index), index, fault)?;
+    with_fault(agents, index, fault)?;
     let output = agents.pmigctl(
         0,
         &format!("migrate --json --timeout 20 {} node2", workload.pid),
     )?;
     if fault.ends_with(":kill") {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !agent.has_ended()? {
-            ensure!(
-                Instant::now() < deadline,
-                "the agent has not died\n{output}\n{}",
-                agent.so_far()?
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        agents
+            .wait_for_death(index, Duration::from_secs(20))
+            .with_context(|| format!("{output}"))?;
         agents.start(index)?;
     } else {
         workload
             .wait_for_one_copy(cluster)
             .with_context(|| format!("{output}"))?;
-        agent.signal(libc::SIGTERM)?;
-        agent.wait(Duration::from_secs(30))?;
-        agents.start(index)?;
+        without_fault(agents, index)?;
     }
     recover(cluster, agents, &workload, &format!("{output}"))
 }
@@ -229,7 +219,7 @@ fn cut(cluster: &Cluster, gone: Duration) -> Result<()> {
         let one = || -> Result<()> {
             let node1 = cluster.guest(0);
             let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
-            let agent = with_fault(&agents, node1, 0, &fault)?;
+            with_fault(&agents, 0, &fault)?;
             let migration = node1.spawn(&format!(
                 "exec {TOOL} migrate --json --timeout 30 {} node2",
                 workload.pid
@@ -242,9 +232,7 @@ fn cut(cluster: &Cluster, gone: Duration) -> Result<()> {
             workload
                 .wait_for_one_copy(cluster)
                 .with_context(|| format!("{output}"))?;
-            agent.signal(libc::SIGTERM)?;
-            agent.wait(Duration::from_secs(30))?;
-            agents.start(0)?;
+            without_fault(&agents, 0)?;
             recover(cluster, &agents, &workload, &format!("{output}"))
         };
         if let Err(error) = one() {
@@ -272,7 +260,7 @@ fn cut_around_commit(cluster: &Cluster) -> Result<()> {
         "source:thaw:begin",
     ] {
         let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
-        let agent = with_fault(&agents, node1, 0, &format!("{point}:delay=1500"))?;
+        with_fault(&agents, 0, &format!("{point}:delay=1500"))?;
         let migration = node1.spawn(&format!(
             "exec {TOOL} migrate --json {} node2",
             workload.pid
@@ -288,9 +276,7 @@ fn cut_around_commit(cluster: &Cluster) -> Result<()> {
         workload
             .wait_for_one_copy(cluster)
             .with_context(|| format!("{point}: {output}"))?;
-        agent.signal(libc::SIGTERM)?;
-        agent.wait(Duration::from_secs(30))?;
-        agents.start(0)?;
+        without_fault(&agents, 0)?;
         recover(cluster, &agents, &workload, &format!("{point}: {output}"))?;
     }
     Ok(())
@@ -330,7 +316,7 @@ fn timeout(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
     let node1 = cluster.guest(0);
     let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
-    let agent = with_fault(&agents, node1, 0, "source:transfer:delay=8000")?;
+    with_fault(&agents, 0, "source:transfer:delay=8000")?;
     let output = agents.pmigctl(
         0,
         &format!("migrate --json --timeout 2 {} node2", workload.pid),
@@ -340,9 +326,7 @@ fn timeout(cluster: &Cluster) -> Result<()> {
         workload.wait_for_one_copy(cluster)? == 0,
         "it is not where it was\n{output}"
     );
-    agent.signal(libc::SIGTERM)?;
-    agent.wait(Duration::from_secs(30))?;
-    agents.start(0)?;
+    without_fault(&agents, 0)?;
     recover(cluster, &agents, &workload, &format!("{output}"))
 }
 
@@ -351,23 +335,15 @@ fn both_die(cluster: &Cluster) -> Result<()> {
     let node1 = cluster.guest(0);
     for phase in ["capture", "transfer", "commit", "thaw"] {
         let workload = Workload::start(node1, "m1_anonymous_memory large=8")?;
-        let mut first = with_fault(&agents, node1, 0, &format!("source:{phase}:end:kill"))?;
-        let mut second = with_fault(
-            &agents,
-            cluster.guest(1),
-            1,
-            &format!("destination:{phase}:end:kill"),
-        )?;
+        with_fault(&agents, 0, &format!("source:{phase}:end:kill"))?;
+        with_fault(&agents, 1, &format!("destination:{phase}:end:kill"))?;
         let output = agents.pmigctl(
             0,
             &format!("migrate --json --timeout 20 {} node2", workload.pid),
         )?;
         // Whoever has not met its fault ends now.
-        for agent in [&mut first, &mut second] {
-            if !agent.has_ended()? {
-                agent.signal(libc::SIGKILL)?;
-            }
-        }
+        agents.kill(0)?;
+        agents.kill(1)?;
         agents.start(0)?;
         agents.start(1)?;
         recover(cluster, &agents, &workload, &format!("{phase}: {output}"))?;
@@ -375,11 +351,46 @@ fn both_die(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// One thread waits uninterruptibly, because a file system is frozen; another waits in a call that every freeze interrupts.
+fn unfreezable(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    node1.run_ok(
+        "mkdir -p /run/stuck && truncate -s 16M /run/stuck.image && mkfs.ext4 -q /run/stuck.image
+        mount -o loop /run/stuck.image /run/stuck",
+    )?;
+    let workload = Workload::start(
+        node1,
+        "t5_blocked_call call=sigtimedwait wait=20000 stuck=/run/stuck",
+    )?;
+    node1.run_ok("fsfreeze -f /run/stuck")?;
+    node1.wait_until(
+        20,
+        &format!("grep -q '^State:.D' /proc/{}/task/*/status", workload.pid),
+    )?;
+    let output = agents.pmigctl(0, &format!("migrate {} node2", workload.pid));
+    let again = agents.pmigctl(0, &format!("migrate {} node2", workload.pid));
+    node1.run_ok("fsfreeze -u /run/stuck")?;
+    for output in [output?, again?] {
+        ensure!(
+            output.code == Some(exit::STILL_HERE)
+                && output
+                    .errors()
+                    .contains("does not come to a point where it can be frozen"),
+            "{output}"
+        );
+    }
+    workload.ensure_only_in(cluster, 0)?;
+    workload.finish(node1)?;
+    node1.run_ok("umount /run/stuck && rm /run/stuck.image")?;
+    Ok(())
+}
+
 fn killed_while_frozen(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
     let node1 = cluster.guest(0);
     let workload = Workload::start(node1, "t1_threads")?;
-    let agent = with_fault(&agents, node1, 0, "source:transfer:delay=3000")?;
+    with_fault(&agents, 0, "source:transfer:delay=3000")?;
     let migration = node1.spawn(&format!(
         "exec {TOOL} migrate --json --timeout 20 {} node2",
         workload.pid
@@ -403,7 +414,6 @@ fn killed_while_frozen(cluster: &Cluster) -> Result<()> {
             guest.name()
         );
     }
-    drop(agent);
     Ok(())
 }
 
@@ -417,7 +427,7 @@ fn parent(cluster: &Cluster) -> Result<()> {
     ] {
         let workload = Workload::start(node1, "parent")?;
         let index = usize::from(fault.starts_with("destination"));
-        let agent = with_fault(&agents, cluster.guest(index), index, fault)?;
+        with_fault(&agents, index, fault)?;
         let output = agents.pmigctl(
             0,
             &format!("migrate --json --timeout 20 {} node2", workload.pid),
@@ -434,9 +444,7 @@ fn parent(cluster: &Cluster) -> Result<()> {
                 == 1,
             "{fault}: the parent has heard more than the end\n{text}"
         );
-        agent.signal(libc::SIGTERM)?;
-        agent.wait(Duration::from_secs(30))?;
-        agents.start(index)?;
+        without_fault(&agents, index)?;
     }
     Ok(())
 }

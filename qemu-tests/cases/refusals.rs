@@ -26,6 +26,7 @@ pub(crate) mod exit {
     pub(crate) const PROTECTED: i32 = 5;
     pub(crate) const UNREACHABLE: i32 = 6;
     pub(crate) const PROTOCOL: i32 = 7;
+    pub(crate) const STILL_HERE: i32 = 10;
     pub(crate) const STAYED: i32 = 12;
     pub(crate) const NO_AGENT: i32 = 13;
 }

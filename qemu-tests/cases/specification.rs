@@ -7,7 +7,7 @@ use anyhow::Context;
 use anyhow::Result;
 use qemu_tests::agents::MODULE;
 use qemu_tests::case::skip;
-use qemu_tests::guest::Output;
+use qemu_tests::command::Output;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 use qemu_tests::Guest;

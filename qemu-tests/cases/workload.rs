@@ -3,6 +3,9 @@
 //! A self-checking program of `workloads/` that runs somewhere in a cluster, and the usual test: move it, let it check
 //! itself, let it end.
 
+use std::fs;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -85,7 +88,7 @@ impl Workload {
 
     /// The number of its last heartbeat.
     pub(crate) fn beat(&self, guest: &Guest) -> Result<u64> {
-        let text = guest.run(&format!("cat {}.beat", self.log))?.text();
+        let text = read(guest, &format!("{}.beat", self.log))?;
         Ok(text.trim().parse().unwrap_or(0))
     }
 
@@ -114,15 +117,23 @@ impl Workload {
 
     /// The processes of a guest that are this program, by the numbers that the guest sees.
     pub(crate) fn processes(&self, guest: &Guest) -> Result<Vec<u32>> {
-        // The brackets keep the pattern from finding itself; a thread group is listed once.
         // Files of the program have the log's name and another ending.
-        let pattern = self.log.replacen('/', "[/]", 1).replace('.', "[.]");
-        let text = guest
-            .run(&format!("pgrep -f '{pattern}([.][a-z]+)?( |$)'"))?
-            .text();
-        text.lines()
-            .map(|line| line.trim().parse().context("pgrep"))
-            .collect()
+        let is_its = |line: &str| {
+            line.match_indices(&self.log).any(|(at, log)| {
+                let rest = &line[at + log.len()..];
+                let word = rest.split(' ').next().unwrap_or("");
+                word.is_empty()
+                    || word
+                        .strip_prefix('.')
+                        .is_some_and(|ending| ending.bytes().all(|byte| byte.is_ascii_lowercase()))
+            })
+        };
+        let all = guest.processes()?;
+        Ok(all
+            .into_iter()
+            .filter(|(_, line)| is_its(line))
+            .map(|(pid, _)| pid)
+            .collect())
     }
 
     /// Fails unless it runs in one guest and not in the other, under its own number.
@@ -167,7 +178,11 @@ impl Workload {
 
     /// Lets it check everything once more and end; fails unless it says that all is well and is gone.
     pub(crate) fn finish(&self, guest: &Guest) -> Result<String> {
-        guest.run_ok(&format!("touch {}.finish", self.log))?;
+        let finish = format!("{}.finish", self.log);
+        match guest.shared_file(&finish) {
+            Some(file) => drop(File::create(file)?),
+            None => bail!("{finish} is not in /shared"),
+        }
         self.wait_for_end(guest, PATIENCE)?;
         let text = self.text(guest)?;
         ensure!(
@@ -208,8 +223,16 @@ impl std::fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
+/// A file in /shared, which this machine has; nothing if it is not there.
 fn read(guest: &Guest, path: &str) -> Result<String> {
-    Ok(guest.run(&format!("cat {path}"))?.text())
+    let file = guest
+        .shared_file(path)
+        .with_context(|| format!("{path} is not in /shared"))?;
+    match fs::read(file) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).context(path.to_owned()),
+    }
 }
 
 /// A name that no other workload of this run has.

@@ -17,9 +17,9 @@ use anyhow::Context;
 use anyhow::Result;
 
 use crate::cluster::Cluster;
+use crate::command::Output;
+use crate::command::Running;
 use crate::guest::Guest;
-use crate::guest::Output;
-use crate::guest::Running;
 use crate::rig::scaled;
 
 /// The module as guests see it.
@@ -106,14 +106,14 @@ impl Agents<'_> {
         self.start_with(index, &[])
     }
 
-    /// The same with environment variables, for instance to inject a fault.
-    pub fn start_with(&self, index: usize, environment: &[(&str, &str)]) -> Result<()> {
+    /// The same with more options, for instance to inject a fault.
+    pub fn start_with(&self, index: usize, options: &[&str]) -> Result<()> {
         let guest = self.guest(index);
-        let mut command = guest.command([TOOL, "agent", "--insecure"]);
-        for (name, value) in environment {
-            command = command.env(name, value);
-        }
-        let mut agent = command.spawn().context("cannot start the agent")?;
+        let words = [TOOL, "agent", "--insecure"];
+        let mut agent = guest
+            .command(words.iter().chain(options).copied())
+            .spawn()
+            .context("cannot start the agent")?;
         let address: SocketAddr = format!("{}:{PORT}", guest.address()).parse()?;
         let deadline = Instant::now() + scaled(PATIENCE);
         self.cluster.network().inside(|| loop {
@@ -149,6 +149,16 @@ impl Agents<'_> {
     /// Asks the agent of guest `index` to end; gives how it has.
     pub fn stop(&self, index: usize) -> Result<Option<Output>> {
         self.end(index, libc::SIGTERM)
+    }
+
+    /// Waits until the agent of guest `index` has died by itself.
+    pub fn wait_for_death(&self, index: usize, patience: Duration) -> Result<()> {
+        let Some(agent) = self.running(index).take() else {
+            bail!("no agent runs in {}", self.guest(index).name());
+        };
+        let output = agent.wait(patience).context("the agent has not died")?;
+        self.keep_log(index, &output);
+        Ok(())
     }
 
     fn end(&self, index: usize, signal: i32) -> Result<Option<Output>> {

@@ -207,6 +207,7 @@ fn receive(mut reader: UnixStream, shared: &Shared, stream: &Mutex<UnixStream>) 
                     | Reply::Exited { id, .. }
                     | Reply::Done { id }
                     | Reply::Failed { id, .. }
+                    | Reply::Processes { id, .. }
                     | Reply::Kmsg { id, .. },
                 ) => *id,
             };

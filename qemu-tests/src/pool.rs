@@ -27,6 +27,7 @@ use crate::case::Outcome;
 use crate::cluster::Builder;
 use crate::cluster::Cluster;
 use crate::cluster::Mode;
+use crate::guest::Guest;
 use crate::kmemleak;
 use crate::rig::scaled;
 use crate::rig::Rig;
@@ -346,12 +347,17 @@ impl Worker {
     }
 }
 
-/// A complaint of a kernel is a failure, whatever the test says.
+/// A complaint of a kernel is a failure, whatever the test says, and so is a task that is still frozen.
 fn with_log(outcome: Outcome, cluster: &Cluster) -> Outcome {
     let mut complaints = Vec::new();
     for guest in cluster.guests() {
         if let Err(error) = guest.assert_clean_log() {
             complaints.push(format!("{error:#}"));
+        }
+        if matches!(outcome, Outcome::Passed) {
+            if let Err(error) = ensure_nothing_frozen(guest) {
+                complaints.push(format!("{error:#}"));
+            }
         }
     }
     match (outcome, complaints.is_empty()) {
@@ -361,6 +367,17 @@ fn with_log(outcome: Outcome, cluster: &Cluster) -> Outcome {
         }
         (_, false) => Outcome::Failed(complaints.join("\n")),
     }
+}
+
+/// A frozen task holds the module. What the end of an agent undoes may take a moment.
+fn ensure_nothing_frozen(guest: &Guest) -> Result<()> {
+    if !guest.is_alive() {
+        return Ok(());
+    }
+    let users = "cat /sys/module/pmig/refcnt 2>/dev/null || echo 0";
+    guest
+        .wait_until(20, &format!("[ $({users}) = 0 ]"))
+        .with_context(|| format!("a task is still frozen in {}", guest.name()))
 }
 
 /// Makes a cluster as good as new.

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// Changes when a frame changes; both sides must agree.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest piece of data in one frame.
 pub const CHUNK: usize = 32 * 1024;
@@ -121,6 +121,10 @@ pub enum Request {
         id: u32,
         since: u64,
     },
+    /// Answered by `Processes`.
+    Processes {
+        id: u32,
+    },
     /// Flushes every file system. Answered by `Done`.
     Sync {
         id: u32,
@@ -157,6 +161,11 @@ pub enum Reply {
     Failed {
         id: u32,
         message: String,
+    },
+    /// Number and command line of each process, words separated by spaces; kernel threads have none and are left out.
+    Processes {
+        id: u32,
+        processes: Vec<(u32, String)>,
     },
     Kmsg {
         id: u32,

@@ -6,6 +6,7 @@
  *   wait=<ms>      how long each wait lasts (default 3000)
  *   slack=<ms>     how much longer it may last, for the freeze and a slow machine (default 2000)
  *   skew=<ms>      how far apart the real-time clocks of two hosts may be (default 1000)
+ *   stuck=<dir>    a thread makes and removes directories there all the time: it cannot be frozen while the file system is
  *   rounds=<n>     ends by itself after so many waits, instead of with LOG.finish
  *
  * The calls without a time of their own are ended by a second thread, which itself sleeps in clock_nanosleep with an
@@ -63,6 +64,22 @@ static void *waker(void *unused)
 		CHECK(check_clock(CLOCK_MONOTONIC) >= wake_at, "the second thread woke early");
 		wake_at = 0;
 		wake();
+	}
+	return NULL;
+}
+
+static void *maker(void *directory)
+{
+	char path[256];
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	snprintf(path, sizeof(path), "%s/made", (const char *)directory);
+	for (;;) {
+		CHECK_CALL("mkdir", mkdir(path, 0777));
+		CHECK_CALL("rmdir", rmdir(path));
+		check_sleep(10);
 	}
 	return NULL;
 }
@@ -370,6 +387,11 @@ int main(int argc, char **argv)
 	if (calls[i].wake) {
 		wake = calls[i].wake;
 		CHECK_EQUAL("pthread_create", pthread_create(&id, NULL, waker, NULL), 0);
+	}
+	if (check_option("stuck", NULL)) {
+		void *directory = (void *)check_option("stuck", NULL);
+
+		CHECK_EQUAL("pthread_create", pthread_create(&id, NULL, maker, directory), 0);
 	}
 	check_ready();
 	/* The freeze is part of the time on a clock that goes on: a wait may end late by its length, never early. */

@@ -175,6 +175,13 @@ fn answer(
                 message: format!("/dev/kmsg: {error}"),
             }),
         },
+        Request::Processes { id } => output.send(&match processes() {
+            Ok(processes) => Reply::Processes { id, processes },
+            Err(error) => Reply::Failed {
+                id,
+                message: format!("/proc: {error}"),
+            },
+        }),
         Request::Sync { id } => {
             let output = output.clone();
             thread::spawn(move || {
@@ -224,6 +231,30 @@ fn read(id: u32, path: &str, output: &Output) -> io::Result<()> {
             data: buffer[..length].to_vec(),
         });
     }
+}
+
+fn processes() -> io::Result<Vec<(u32, String)>> {
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // It may be gone by now.
+        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+            continue;
+        };
+        let line = String::from_utf8_lossy(&line)
+            .trim_end_matches('\0')
+            .replace('\0', " ");
+        if !line.is_empty() {
+            processes.push((pid, line));
+        }
+    }
+    Ok(processes)
 }
 
 /// Everything that is in the kernel log from record `since` on.
