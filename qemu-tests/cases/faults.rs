@@ -356,7 +356,8 @@ fn unfreezable(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
     let node1 = cluster.guest(0);
     node1.run_ok(
-        "mkdir -p /run/stuck && truncate -s 16M /run/stuck.image && mkfs.ext4 -q /run/stuck.image
+        "modprobe -q loop
+        mkdir -p /run/stuck && truncate -s 16M /run/stuck.image && mkfs.ext4 -q /run/stuck.image
         mount -o loop /run/stuck.image /run/stuck",
     )?;
     let workload = Workload::start(

@@ -46,6 +46,15 @@ run_stage() {
 	return "$status"
 }
 
+# in_new_shell FUNCTION… calls a function of these libraries so that its first failing command ends it. In this shell it
+# would go on: bash ignores -e in all that is called from a condition.
+in_new_shell() {
+	bash -euo pipefail -c '
+		for library in common chroot guest-tests debug; do . "$1/$library.sh"; done
+		shift
+		"$@"' "$0" "$PMIG_REPO/scripts/lib" "$@"
+}
+
 # stage NAME COMMAND… is a stage that counts as one test.
 stage() {
 	if run_stage "$@"; then

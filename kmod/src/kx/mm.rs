@@ -258,7 +258,7 @@ impl Mm {
                         // Neither anonymous nor a file: a mapping of a driver or of the kernel.
                         flags |= vma::UNKNOWN;
                     }
-                    if !found.vm_policy.is_null() && file.is_none() {
+                    if sys::pmig_vma_has_numa_policy(found) && file.is_none() {
                         flags |= vma::POLICY;
                     }
                     let offset = if file.is_some() {

@@ -465,6 +465,24 @@ s64 pmig_task_boottime_offset(struct task_struct *task)
 	return offset;
 }
 
+bool pmig_task_has_numa_policy(struct task_struct *task)
+{
+#ifdef CONFIG_NUMA
+	return READ_ONCE(task->mempolicy);
+#else
+	return false;
+#endif
+}
+
+bool pmig_vma_has_numa_policy(const struct vm_area_struct *vma)
+{
+#ifdef CONFIG_NUMA
+	return vma->vm_policy;
+#else
+	return false;
+#endif
+}
+
 bool pmig_task_has_perf_events(struct task_struct *task)
 {
 	return READ_ONCE(task->perf_event_ctxp) || !list_empty_careful(&task->perf_event_list);
