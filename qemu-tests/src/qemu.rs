@@ -13,6 +13,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
@@ -31,6 +32,25 @@ use crate::protocol::PORT_HARNESS;
 use crate::protocol::PORT_SHELL;
 use crate::rig::extra_memory_mib;
 use crate::rig::Rig;
+
+/// What guests see as /pmig, as far as it has been built.
+const PRODUCTS: &[&str] = &["pmig.ko", "pmigctl", "pmig.yaml", "workloads", "ynl"];
+
+/// The size of the disk for it.
+const PRODUCTS_SIZE: &str = "256M";
+
+/// Runs a program of this machine that must succeed.
+fn succeed(mut command: Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?}: {}", errors.trim());
+    }
+    Ok(())
+}
 
 /// What a machine is made of.
 #[derive(Clone, Debug)]
@@ -81,15 +101,35 @@ impl Spec {
             .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
             .arg(self.rig.root_image())
             .arg(self.disk());
-        command.stderr(Stdio::piped());
-        let child = command.output().context("cannot run qemu-img")?;
-        if !child.status.success() {
-            bail!(
-                "qemu-img: {}",
-                String::from_utf8_lossy(&child.stderr).trim()
-            );
+        succeed(command)
+    }
+
+    /// A disk with the build products as they are now.
+    ///
+    /// Guests run programs from it. They could not run them from a directory that virtiofsd serves: it writes into the
+    /// guest's memory behind the back of QEMU, which then executes what it has translated of the old content.
+    fn products(&self) -> Result<PathBuf> {
+        let path = self.directory.join("products.ext4");
+        if path.exists() {
+            return Ok(path);
         }
-        Ok(())
+        let copy = self.directory.join("products");
+        fs::create_dir(&copy)?;
+        let existing = PRODUCTS
+            .iter()
+            .map(|name| self.rig.products().join(name))
+            .filter(|path| path.exists());
+        let mut cp = Command::new("cp");
+        cp.arg("-a").args(existing).arg(&copy);
+        succeed(cp)?;
+        let mut mke2fs = self.rig.tool("usr/sbin/mke2fs");
+        mke2fs
+            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
+            .args([&copy, &path])
+            .arg(PRODUCTS_SIZE);
+        succeed(mke2fs)?;
+        fs::remove_dir_all(&copy)?;
+        Ok(path)
     }
 
     /// A socket that the child it is given to accepts connections from; they can be made at once.
@@ -142,19 +182,13 @@ impl Spec {
     /// Starts it; the link's first greeting says when it is ready.
     pub fn power_on(&self) -> Result<Machine> {
         let accel = Accel::find(&self.rig);
-        let shares = vec![
-            // Without caching, so that a node sees at once what another has written.
-            self.share(
-                "shared",
-                &self.shared,
-                &["--cache", "never", "--allow-mmap"],
-            )?,
-            self.share(
-                "pmig",
-                self.rig.products(),
-                &["--cache", "auto", "--readonly"],
-            )?,
-        ];
+        let products = self.products()?;
+        // Without caching, so that a node sees at once what another has written.
+        let shared = self.share(
+            "shared",
+            &self.shared,
+            &["--cache", "never", "--allow-mmap"],
+        )?;
         let mut command = self.rig.tool("usr/bin/qemu-system-x86_64");
         for path in self.rig.firmware() {
             command.arg("-L").arg(path);
@@ -216,6 +250,14 @@ impl Spec {
             ),
         ]);
         args(&["-device", "virtio-blk-pci,drive=disk"]);
+        args(&[
+            "-drive",
+            &format!(
+                "if=none,id=products,file={},format=raw,readonly=on",
+                products.display()
+            ),
+        ]);
+        args(&["-device", "virtio-blk-pci,drive=products"]);
         let tap = network::tap(self.index);
         args(&[
             "-netdev",
@@ -242,16 +284,11 @@ impl Spec {
                 &format!("virtserialport,chardev={id},name={port}"),
             ]);
         }
-        for tag in ["shared", "pmig"] {
-            args(&[
-                "-chardev",
-                &format!("socket,id={tag},path={}", self.socket(tag).display()),
-            ]);
-            args(&[
-                "-device",
-                &format!("vhost-user-fs-pci,chardev={tag},tag={tag}"),
-            ]);
-        }
+        args(&[
+            "-chardev",
+            &format!("socket,id=shared,path={}", self.socket("shared").display()),
+        ]);
+        args(&["-device", "vhost-user-fs-pci,chardev=shared,tag=shared"]);
         let console = self.listen("console")?;
         args(&[
             "-chardev",
@@ -278,7 +315,7 @@ impl Spec {
         watch_console(&self.socket("console"), link.clone())?;
         Ok(Machine {
             process,
-            shares,
+            shared,
             link,
         })
     }
@@ -288,7 +325,7 @@ impl Spec {
 #[derive(Debug)]
 pub struct Machine {
     process: Child,
-    shares: Vec<Child>,
+    shared: Child,
     pub link: Arc<Link>,
 }
 
@@ -300,15 +337,13 @@ impl Machine {
 
     /// All processes that belong to it.
     pub fn ids(&self) -> Vec<u32> {
-        std::iter::once(self.process.id())
-            .chain(self.shares.iter().map(Child::id))
-            .collect()
+        vec![self.process.id(), self.shared.id()]
     }
 
     /// Lets it run on when this process ends.
     pub fn release(&mut self) {
         self.process.release();
-        self.shares.iter_mut().for_each(Child::release);
+        self.shared.release();
     }
 }
 

@@ -109,12 +109,8 @@ pub(crate) fn prepare(is_init: bool) {
             complain(&format!("cannot set up the network: {error}"));
         }
     }
-    for (tag, target, flags) in [
-        ("shared", "/shared", MsFlags::empty()),
-        ("pmig", "/pmig", MsFlags::MS_RDONLY),
-    ] {
-        mount_one(tag, target, "virtiofs", flags, "");
-    }
+    mount_one("shared", "/shared", "virtiofs", MsFlags::empty(), "");
+    mount_one("/dev/vdb", "/pmig", "ext4", MsFlags::MS_RDONLY, "");
 }
 
 fn ip(batch: &str) -> std::io::Result<()> {
