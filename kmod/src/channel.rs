@@ -188,8 +188,10 @@ fn capture_process(request: &Request<'_>) -> Result<Dump, Failure> {
     let session = session(request)?;
     let task = task(request)?;
     let mut inner = session.inner.lock();
-    let parks = &inner.frozen(&task)?.parks;
-    Ok(Dump::records(capture::capture(&task, Some(parks))?))
+    let member = inner.frozen(&task)?;
+    // Before: a signal that comes in between is noticed at the commit, if it is not among the captured ones.
+    member.captured = Some(member.signals());
+    Ok(Dump::records(capture::capture(&task, Some(&member.parks))?))
 }
 
 fn status() -> Result<Dump, Failure> {

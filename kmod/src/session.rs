@@ -10,6 +10,7 @@ use crate::freeze::Parks;
 use crate::kx::module::ModuleRef;
 use crate::kx::netlink::announce;
 use crate::kx::netlink::Failure;
+use crate::kx::signal::Census;
 use crate::kx::table;
 use crate::kx::task::Task;
 use core::sync::atomic::AtomicU32;
@@ -40,12 +41,38 @@ pub(crate) struct Member {
     pub(crate) parks: Parks,
     /// Addresses of a vessel's stub; none for a source.
     pub(crate) stub: Option<Span>,
+    /// The signals that waited when it was captured.
+    pub(crate) captured: Option<Census>,
 }
 
 impl Member {
     /// Whether all of it is frozen.
     fn is_frozen(&self) -> bool {
         !self.parks.is_empty()
+    }
+
+    /// The signals that wait for it now.
+    pub(crate) fn signals(&self) -> Census {
+        let mut census = Census::default();
+        self.parks.iter().for_each(|park| census.add(park));
+        census
+    }
+
+    /// Whether it may live on elsewhere as it was captured.
+    fn is_as_captured(&self) -> Result<(), Failure> {
+        if self.parks.iter().any(|park| !park.is_frozen()) {
+            return Err(Failure::new(
+                ESRCH,
+                format_args!("the process was killed while it was frozen"),
+            ));
+        }
+        match self.captured {
+            Some(then) if then != self.signals() => Err(Failure::new(
+                EAGAIN,
+                format_args!("a signal was sent to the process while it was frozen"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The last steps before a vessel runs as the process that it has become.
@@ -257,6 +284,7 @@ impl Session {
                     leader: leader.clone(),
                     parks,
                     stub: None,
+                    captured: None,
                 };
                 inner.members.push(member, GFP_KERNEL)?;
             }
@@ -292,6 +320,7 @@ impl Session {
                 leader,
                 parks: Parks::new(),
                 stub: Some(stub),
+                captured: None,
             },
             GFP_KERNEL,
         )?;
@@ -316,9 +345,16 @@ impl Session {
         self.handle(Event::Kill)
     }
 
-    /// The point of no return.
+    /// The point of no return. A process that was killed while it was frozen does not pass it, because it would live
+    /// again; nor does one that was sent a signal, because that would be lost.
     pub(crate) fn commit(&self) -> Result<(), Failure> {
-        self.handle(Event::Commit)
+        let mut inner = self.inner.lock();
+        let (next, action) = inner.ask(Event::Commit)?;
+        for member in inner.members.iter() {
+            member.is_as_captured()?;
+        }
+        self.apply(&mut inner, next, action);
+        Ok(())
     }
 
     /// Undoes everything, unless the session is committed.

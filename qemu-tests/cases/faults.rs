@@ -390,30 +390,36 @@ fn unfreezable(cluster: &Cluster) -> Result<()> {
 fn killed_while_frozen(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
     let node1 = cluster.guest(0);
-    let workload = Workload::start(node1, "t1_threads")?;
-    with_fault(&agents, 0, "source:transfer:delay=3000")?;
-    let migration = node1.spawn(&format!(
-        "exec {TOOL} migrate --json --timeout 20 {} node2",
-        workload.pid
-    ))?;
-    node1.wait_until(
-        20,
-        &format!(
-            "{TOOL} explain --json {} | grep -q '\"in-session\"'",
+    // While it is being copied, and when its copy waits for the decision; also by a signal that waits for the thaw.
+    for (phase, signal) in [("transfer", "KILL"), ("commit", "KILL"), ("commit", "TERM")] {
+        let workload = Workload::start(node1, "t1_threads")?;
+        with_fault(&agents, 0, &format!("source:{phase}:delay=3000"))?;
+        let migration = node1.spawn(&format!(
+            "exec {TOOL} migrate --json --timeout 20 {} node2",
             workload.pid
-        ),
-    )?;
-    node1.run_ok(&format!("kill -KILL {}", workload.pid))?;
-    workload.wait_for_end(node1, 5)?;
-    let output = migration.wait(Duration::from_secs(60))?;
-    ensure!(!output.success(), "{output}");
-    std::thread::sleep(Duration::from_secs(1));
-    for guest in cluster.guests() {
+        ))?;
+        agents.wait_for_log(0, "a fault was asked for here", Duration::from_secs(30))?;
+        let explained = agents.pmigctl(0, &format!("explain --json {}", workload.pid))?;
         ensure!(
-            workload.processes(guest)?.is_empty(),
-            "a copy is left in {}\n{output}",
-            guest.name()
+            explained.code == Some(exit::NOT_MOVABLE)
+                && explained.text().contains("\"in-session\""),
+            "{explained}"
         );
+        node1.run_ok(&format!("kill -{signal} {}", workload.pid))?;
+        if signal == "KILL" {
+            workload.wait_for_end(node1, 5)?;
+        }
+        let output = migration.wait(Duration::from_secs(60))?;
+        ensure!(!output.success(), "{phase}, {signal}: {output}");
+        workload.wait_for_end(node1, 5)?;
+        // Whatever is left of the copy goes when the destination hears of it.
+        workload.wait_for_end(cluster.guest(1), 20)?;
+        workload.ensure_unharmed(node1)?;
+        ensure!(
+            workload.processes(node1)?.is_empty(),
+            "{phase}, {signal}: it lives again\n{output}"
+        );
+        without_fault(&agents, 0)?;
     }
     Ok(())
 }

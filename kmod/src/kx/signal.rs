@@ -144,6 +144,38 @@ pub(crate) fn waiting(park: &Park, found: &mut KVVec<Waiting>) -> Result {
     Ok(())
 }
 
+/// How many signals wait for frozen threads and for their process, and which. As long as they are frozen it only grows.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    entries: usize,
+    numbers: u64,
+}
+
+impl Census {
+    /// Counts what waits for this thread, and for its whole process if it is the leader.
+    pub(crate) fn add(&mut self, park: &Park) {
+        let task = park.task();
+        let _guard = SiglockGuard::lock(task);
+        // SAFETY: The siglock is held; both lists and their entries are stable under it.
+        unsafe {
+            let own = addr_of_mut!((*task.as_ptr()).pending);
+            let shared = addr_of_mut!((*(*task.as_ptr()).signal).shared_pending);
+            for (pending, is_shared) in [(own, false), (shared, true)] {
+                if is_shared && !task.is_leader() {
+                    continue;
+                }
+                self.numbers |= (*pending).signal.sig[0] as u64;
+                let head = addr_of_mut!((*pending).list);
+                let mut entry = (*head).next;
+                while entry != head {
+                    self.entries = self.entries.saturating_add(1);
+                    entry = (*entry).next;
+                }
+            }
+        }
+    }
+}
+
 /// Lets a signal wait for a parked thread, all of whose signals are blocked.
 ///
 /// `send_sig_info` queues to the thread in 7.3 (kernel/signal.c), and changes the sender's PID and UID as it sees fit; so
