@@ -94,6 +94,11 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .timeout(180),
         Case::new(
+            "an administrator decides where a host has gone for good",
+            resolved_by_hand,
+        )
+        .timeout(120),
+        Case::new(
             "a thread that cannot be frozen is named, and nobody notices",
             unfreezable,
         )
@@ -347,6 +352,42 @@ fn both_die(cluster: &Cluster) -> Result<()> {
         agents.start(0)?;
         agents.start(1)?;
         recover(cluster, &agents, &workload, &format!("{phase}: {output}"))?;
+    }
+    Ok(())
+}
+
+/// The source is gone when the copy on the destination waits for its decision. It comes back too late.
+fn resolved_by_hand(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let (node1, node2) = (cluster.guest(0), cluster.guest(1));
+    let workload = Workload::start(node1, "t1_threads")?;
+    with_fault(&agents, 0, "source:commit:end:kill")?;
+    let output = agents.pmigctl(0, &format!("migrate --json {} node2", workload.pid))?;
+    agents
+        .wait_for_death(0, Duration::from_secs(20))
+        .with_context(|| format!("{output}"))?;
+    node2.wait_until(30, &format!("{TOOL} status | grep -q '^in doubt'"))?;
+    let status = agents.pmigctl(1, "status")?;
+    ensure!(status.code == Some(exit::IN_DOUBT), "{status}");
+    let text = status.text();
+    let migration = text
+        .lines()
+        .find_map(|line| line.strip_prefix("in doubt "))
+        .and_then(|rest| rest.split(' ').next())
+        .context("no migration is named")?;
+    let unknown = agents.pmigctl(1, "resolve --run-here 0123456789")?;
+    ensure!(!unknown.success(), "{unknown}");
+    let resolved = agents.pmigctl(1, &format!("resolve --run-here {migration}"))?;
+    ensure!(resolved.success(), "{status}\n{resolved}");
+    workload.wait_for_beat(node2)?;
+    agents.start(0)?;
+    workload.wait_for_end(node1, 30)?;
+    workload.ensure_only_in(cluster, 1)?;
+    workload.finish(node2)?;
+    for index in 0..2 {
+        cluster
+            .guest(index)
+            .wait_until(30, &format!("{TOOL} status >/dev/null"))?;
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ pub(crate) mod exit {
     pub(crate) const UNREACHABLE: i32 = 6;
     pub(crate) const PROTOCOL: i32 = 7;
     pub(crate) const STILL_HERE: i32 = 10;
+    pub(crate) const IN_DOUBT: i32 = 11;
     pub(crate) const STAYED: i32 = 12;
     pub(crate) const NO_AGENT: i32 = 13;
 }
@@ -340,12 +341,15 @@ fn taken_pid(cluster: &Cluster) -> Result<()> {
         let workload = Workload::start(node1, command)?;
         let pid = workload.pid;
         node2.run_ok(&format!(
-            "until [ -d /proc/{pid} ]; do
+            "last=$(cat /proc/sys/kernel/ns_last_pid)
+            until [ -d /proc/{pid} ]; do
                 echo {} >/proc/sys/kernel/ns_last_pid
                 setsid sleep 1000 </dev/null >/dev/null 2>&1 &
                 setsid sleep 1000 </dev/null >/dev/null 2>&1 &
                 sleep 0.05
-            done",
+            done
+            # What comes later in this guest shall not take numbers of the other one's programs.
+            echo $last >/proc/sys/kernel/ns_last_pid",
             pid - 1
         ))?;
         let taken = node2.run_ok(&format!("cat /proc/{pid}/comm"))?;

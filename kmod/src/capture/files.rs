@@ -317,10 +317,11 @@ impl Files {
     /// References to an open file that the process does not hold itself.
     fn outside(&self, known: &Known) -> usize {
         // One reference is the collection's own. A call on a descriptor that a thread is in holds another for a moment,
-        // if the table of descriptors has several users (fdget() in fs/file.c): while they run, one for each.
-        let calls = match self.task.thread_count() {
-            threads if threads > 1 && known.is_descriptor && !self.is_frozen => threads,
-            _ => 0,
+        // and poll() as long as it waits (fs/select.c): while they run, one for each.
+        let calls = if known.is_descriptor && !self.is_frozen {
+            self.task.thread_count()
+        } else {
+            0
         };
         let excess = known
             .file
