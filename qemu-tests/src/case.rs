@@ -22,7 +22,6 @@ pub struct Case {
     pub(crate) fresh: bool,
     pub(crate) spoils: bool,
     pub(crate) unclean: bool,
-    pub(crate) left_out: Option<&'static str>,
     pub(crate) body: Body,
 }
 
@@ -42,26 +41,8 @@ impl Case {
             fresh: false,
             spoils: false,
             unclean: false,
-            left_out: None,
             body: Box::new(body),
         }
-    }
-
-    /// Is skipped for this reason unless it is asked for by name or with `--all`.
-    pub fn left_out(mut self, reason: &'static str) -> Self {
-        self.left_out = Some(reason);
-        self
-    }
-
-    /// The same test, skipped at once if it is one that is left out.
-    pub fn or_left_out(mut self) -> Self {
-        if let Some(reason) = self.left_out {
-            self.body = Box::new(move |_| skip(reason));
-            self.shape = Shape::default();
-            self.fresh = false;
-            self.spoils = false;
-        }
-        self
     }
 
     /// Needs that many guests. Fewer than two share the clusters of two.

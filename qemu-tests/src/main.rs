@@ -24,15 +24,12 @@ struct Arguments {
     /// Not those whose name contains one of these
     #[arg(long, value_name = "TEXT")]
     skip: Vec<String>,
-    /// Also those that are left out unless a filter names them
-    #[arg(long)]
-    all: bool,
     /// Print the names and end
     #[arg(long)]
     list: bool,
-    /// How many clusters run at the same time
-    #[arg(long, value_name = "N", default_value_t = 1, env = "PMIG_TEST_JOBS")]
-    jobs: usize,
+    /// How many clusters run at the same time; otherwise as many as there are processors, if there is memory
+    #[arg(long, value_name = "N", env = "PMIG_TEST_JOBS")]
+    jobs: Option<usize>,
     /// Run everything that many times
     #[arg(long, value_name = "N", default_value_t = 1)]
     repeat: usize,
@@ -71,13 +68,9 @@ fn main() -> Result<ExitCode> {
     children::end_on_signals()?;
     let selected = (0..arguments.repeat)
         .flat_map(|_| cases::all())
-        .filter(|case| arguments.wants(case.name()))
-        .map(|case| match arguments.all || !arguments.filter.is_empty() {
-            true => case,
-            false => case.or_left_out(),
-        });
+        .filter(|case| arguments.wants(case.name()));
     let options = pool::Options {
-        jobs: arguments.jobs,
+        jobs: arguments.jobs.unwrap_or_else(pool::fitting_jobs),
         fail_fast: arguments.fail_fast,
         summary: arguments.summary_file.clone(),
     };

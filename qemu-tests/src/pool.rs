@@ -54,6 +54,22 @@ pub struct Report {
     pub time: Duration,
 }
 
+/// What one cluster may come to need, bytes: the memory of its guests, and QEMU's own.
+const CLUSTER_BYTES: u64 = 3 << 30;
+
+/// How many clusters this machine can run at the same time.
+pub fn fitting_jobs() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available: u64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0);
+    let fitting = usize::try_from(available * 1024 / CLUSTER_BYTES).unwrap_or(1);
+    processors.min(fitting).max(1)
+}
+
 /// Runs all cases; true if none has failed. Progress goes to stdout.
 pub fn run(cases: Vec<Case>, options: &Options) -> Result<bool> {
     let begin = Instant::now();
