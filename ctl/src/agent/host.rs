@@ -39,6 +39,8 @@ use pmig_wire::pages::PageRange;
 use pmig_wire::process::Process;
 use pmig_wire::record::Reader;
 use std::fmt::Display;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -471,7 +473,7 @@ impl HostDestination {
         let mut kernel = self.machine.open()?;
         let session = kernel.session_new(Role::Destination.into(), self.migration)?;
         self.berth.kernel.kill(self.berth.session)?;
-        wait_until_reaped(&self.berth.vessel);
+        wait_until_reaped(self.berth.vessel.pidfd(), self.berth.vessel.pid());
         let mut vessel =
             Vessel::spawn(image, &self.options).map_err(failure(FailureCode::RestoreFailed))?;
         kernel.vessel(session, vessel.pid(), vessel.stub())?;
@@ -485,10 +487,11 @@ impl HostDestination {
     }
 }
 
-/// Waits until the PID of a killed vessel is free. If that takes too long, the next one gets a PID namespace.
-fn wait_until_reaped(vessel: &Vessel) {
-    process::pidfd_wait(vessel.pidfd(), REAP_LIMIT);
-    let path = PathBuf::from(format!("/proc/{}", vessel.pid()));
+/// Waits until a killed process is dead and its PID is free. Whoever comes with that PID before gets a PID namespace; a
+/// parent that does not ask for its dead children is not waited for any longer.
+fn wait_until_reaped(pidfd: BorrowedFd<'_>, pid: u32) {
+    process::pidfd_wait(pidfd, REAP_LIMIT);
+    let path = PathBuf::from(format!("/proc/{pid}"));
     let begin = Instant::now();
     while path.exists() && begin.elapsed() < REAP_LIMIT {
         thread::sleep(Duration::from_millis(1));
@@ -513,13 +516,19 @@ impl Parked for HostParked {
     }
 
     fn kill(&mut self) -> Result<(), Failure> {
+        // It is parked, or dead already: the number is still its own.
+        let pidfd = process::pidfd_open(self.pid).ok();
         match self.kernel.kill(self.session) {
             Err(error) if is_gone(self.kernel.as_mut(), self.session) => {
                 tracing::debug!(%error, "the session was over already");
-                Ok(())
+                return Ok(());
             }
-            result => Ok(result?),
+            result => result?,
         }
+        if let Some(pidfd) = pidfd {
+            wait_until_reaped(pidfd.as_fd(), self.pid);
+        }
+        Ok(())
     }
 }
 
