@@ -162,4 +162,6 @@ debug_environment() {
 	export PMIG_GUEST_KERNEL=$PMIG_CACHE/debug-kernel/vmlinuz
 	export PMIG_GUEST_EXTRA_MEMORY=${PMIG_GUEST_EXTRA_MEMORY:-768}
 	export PMIG_TIMEOUT_SCALE=${PMIG_TIMEOUT_SCALE:-10}
+	# Its guests keep the processors busy; more of them would wait for each other's locks.
+	export PMIG_TEST_JOBS=${PMIG_TEST_JOBS:-1}
 }
