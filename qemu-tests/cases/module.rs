@@ -2,18 +2,35 @@
 
 //! Loading and unloading the module.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use anyhow::Result;
 use qemu_tests::agents::MODULE;
+use qemu_tests::agents::TOOL;
 use qemu_tests::case::skip;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 
+use crate::cases::workload::agents;
+use crate::cases::workload::Workload;
+
 pub(crate) fn cases() -> Vec<Case> {
-    vec![Case::new(
-        "the module loads into the stock kernel, unloads, and loads again",
-        load,
-    )]
+    vec![
+        Case::new(
+            "the module loads into the stock kernel, unloads, and loads again",
+            load,
+        ),
+        Case::new(
+            "the module refuses a kernel that it was not built for",
+            other_kernel,
+        )
+        .unclean(),
+        Case::new(
+            "the module is in use as long as it holds a process, and lets it go unharmed",
+            in_use,
+        ),
+    ]
 }
 
 fn load(cluster: &Cluster) -> Result<()> {
@@ -26,5 +43,69 @@ fn load(cluster: &Cluster) -> Result<()> {
         ensure!(guest.run_ok("cat /sys/module/pmig/initstate")? == "live");
         guest.run_ok("rmmod pmig")?;
     }
+    Ok(())
+}
+
+/// Makes a copy of the module that was built for something else. The kernel's own check, of `vermagic`, is left alone.
+const SPOIL: &str = "
+import os, sys, zlib
+module = open(sys.argv[1], 'rb').read()
+release = os.uname().release.encode()
+if sys.argv[2] == 'release':
+    parts = module.split(release)
+    spoiled = parts[0]
+    for before, after in zip(parts, parts[1:]):
+        own = release if before.endswith(b'vermagic=') else release[:-1] + b'?'
+        spoiled += own + after
+else:
+    btf = zlib.crc32(open('/sys/kernel/btf/vmlinux', 'rb').read())
+    spoiled = module.replace(btf.to_bytes(4, 'little'), (btf ^ 1).to_bytes(4, 'little'))
+assert spoiled != module, 'nothing to change'
+open(sys.argv[3], 'wb').write(spoiled)
+";
+
+fn other_kernel(cluster: &Cluster) -> Result<()> {
+    let guest = cluster.guest(0);
+    for (what, words) in [
+        (
+            "release",
+            "built for another kernel release than the one that runs",
+        ),
+        ("types", "built for another build of this kernel release"),
+    ] {
+        guest
+            .command(["python3", "-c", SPOIL, MODULE, what, "/tmp/other.ko"])
+            .output_ok()?;
+        let output = guest.run("insmod /tmp/other.ko")?;
+        ensure!(!output.success(), "it loads: {output}");
+        let log = guest.dmesg_since_mark()?;
+        ensure!(log.contains(words), "{what}: {output}\n{log}");
+    }
+    guest.run_ok(&format!("insmod {MODULE} && rmmod pmig"))?;
+    Ok(())
+}
+
+fn in_use(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    let workload = Workload::start(node1, "t1_threads")?;
+    // An agent that does nothing is no reason to stay.
+    agents.unload(1)?;
+    agents.load(1)?;
+    agents.stop(0)?;
+    agents.start_with(0, &["--fault", "source:transfer:delay=4000"])?;
+    let migration = node1.spawn(&format!("exec {TOOL} migrate {} node2", workload.pid))?;
+    agents.wait_for_log(0, "a fault was asked for here", Duration::from_secs(30))?;
+    let refused = node1.run("rmmod pmig")?;
+    ensure!(
+        !refused.success() && refused.errors().contains("in use"),
+        "{refused}"
+    );
+    agents.kill(0)?;
+    let ended = migration.wait(Duration::from_secs(30))?;
+    ensure!(!ended.success(), "{ended}");
+    workload.wait_for_beat(node1)?;
+    node1.wait_until(20, "rmmod pmig")?;
+    workload.finish(node1)?;
     Ok(())
 }

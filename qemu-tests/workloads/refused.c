@@ -9,6 +9,7 @@
 #include <linux/aio_abi.h>
 #include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/landlock.h>
 #include <linux/membarrier.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
@@ -232,6 +233,17 @@ static void seccomp(void)
 
 	CHECK_CALL("PR_SET_NO_NEW_PRIVS", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	try("seccomp", syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+}
+
+static void landlock(void)
+{
+	struct landlock_ruleset_attr attr = { .handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_BLOCK };
+	int ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+	try("landlock", ruleset);
+	CHECK_CALL("PR_SET_NO_NEW_PRIVS", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK_CALL("landlock_restrict_self", syscall(SYS_landlock_restrict_self, ruleset, 0));
+	close(ruleset);
 }
 
 static void affinity(void)
@@ -554,6 +566,7 @@ static const struct {
 	{ "posix-timer", "posix-timer", posix_timer },
 	{ "interval-timer", "interval-timer", interval_timer },
 	{ "seccomp", "seccomp", seccomp },
+	{ "landlock", "lsm-label", landlock },
 	{ "cpu-affinity", "cpu-affinity", affinity },
 	{ "deleted-file", "deleted-file", deleted_file },
 	{ "flock", "file-lock|file-locks", a_flock },

@@ -294,6 +294,7 @@ impl Task {
                     facts::SYSCALL_DISPATCH,
                     sys::pmig_task_dispatches_syscalls(task),
                 ),
+                (facts::LSM_LABEL, sys::pmig_task_is_confined(task)),
                 (facts::NUMA_POLICY, sys::pmig_task_has_numa_policy(task)),
                 (facts::PERF_EVENTS, sys::pmig_task_has_perf_events(task)),
                 (facts::TLS_SEGMENTS, sys::pmig_task_has_tls_segments(task)),

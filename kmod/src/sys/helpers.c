@@ -465,6 +465,40 @@ s64 pmig_task_boottime_offset(struct task_struct *task)
 	return offset;
 }
 
+#ifdef CONFIG_SECURITY
+/*
+ * How much of a credentials' LSM blob is known to have been asked for: it is made by kzalloc() with the sum of what the
+ * modules want, in words (security/security.c), and that sum is not exported. What the allocator added is not compared.
+ */
+static size_t pmig_lsm_blob_size(const void *blob)
+{
+	static const unsigned short buckets[] = { 128, 96, 64, 32, 16 };
+	size_t size = ksize(blob), i;
+
+	for (i = 0; i + 1 < ARRAY_SIZE(buckets); i++)
+		if (size >= buckets[i])
+			return buckets[i + 1] + sizeof(long);
+	return size >= 16 ? 16 : sizeof(long);
+}
+#endif
+
+bool pmig_task_is_confined(struct task_struct *task)
+{
+	bool differs = false;
+#ifdef CONFIG_SECURITY
+	const void *theirs, *ours = current_cred()->security;
+
+	rcu_read_lock();
+	theirs = __task_cred(task)->security;
+	if (theirs && ours)
+		differs = memcmp(theirs, ours, min(pmig_lsm_blob_size(theirs), pmig_lsm_blob_size(ours)));
+	else
+		differs = theirs != ours;
+	rcu_read_unlock();
+#endif
+	return differs;
+}
+
 bool pmig_task_has_numa_policy(struct task_struct *task)
 {
 #ifdef CONFIG_NUMA

@@ -84,6 +84,8 @@ unsigned int pmig_task_dumpable(struct task_struct *task);
 u32 pmig_task_namespace(struct task_struct *task, enum pmig_namespace which);
 s64 pmig_task_monotonic_offset(struct task_struct *task);
 s64 pmig_task_boottime_offset(struct task_struct *task);
+/* Whether a security module treats the task in another way than the current one: by a profile, a label, a domain. */
+bool pmig_task_is_confined(struct task_struct *task);
 bool pmig_task_has_numa_policy(struct task_struct *task);
 bool pmig_vma_has_numa_policy(const struct vm_area_struct *vma);
 bool pmig_task_has_perf_events(struct task_struct *task);

@@ -68,7 +68,7 @@ obstacles! {
         "{object} runs 32-bit or x32 code",
         "only 64-bit programs can be moved";
     LSM_LABEL, Refusal, Source, "T17", "lsm-label",
-        "{object} is confined by a security module (AppArmor, SELinux, Landlock …)",
+        "{object} is confined by a security module (AppArmor, SELinux, Landlock …), or otherwise than pmig itself",
         "start it unconfined";
     KEYRINGS, Refusal, Source, "T17", "keyrings",
         "{object} holds keys in a keyring of its own",
