@@ -51,7 +51,7 @@ fn call_of(kind: RestartKind) -> (&'static str, u32) {
 }
 
 /// Teaches the module everything that it does not know yet. Returns what it could not learn.
-pub fn teach(device: &dyn Device) -> Result<Vec<(RestartKind, HarvestError)>, KernelError> {
+pub(super) fn teach(device: &dyn Device) -> Result<Vec<(RestartKind, HarvestError)>, KernelError> {
     let module = device.open()?.hello()?;
     let mut failed = Vec::new();
     for kind in RestartKind::ALL

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! This host: the kernel module, `/proc`, and vessels.
 
+use super::harvest;
 use super::machine::Captured;
 use super::machine::Destination;
 use super::machine::Machine;
@@ -71,7 +72,16 @@ impl HostMachine {
         Ok(self.device.open()?)
     }
 
+    /// Teaches the module what it does not know: nothing of it outlives being unloaded, which may happen at any time.
+    pub fn learn(&self) -> Result<(), Failure> {
+        for (kind, error) in harvest::teach(self.device.as_ref())? {
+            tracing::warn!(?kind, %error, "the module could not learn how a kind of call is resumed");
+        }
+        Ok(())
+    }
+
     fn host_facts(&self) -> Result<HostFacts, Failure> {
+        self.learn()?;
         let module = self.open()?.hello()?;
         HostFacts::collect(Some(&module)).map_err(failure(FailureCode::SystemError))
     }

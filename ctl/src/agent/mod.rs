@@ -25,7 +25,6 @@ mod source;
 pub use cancel::Cancel;
 pub use cancel::CancelGuard;
 pub use client::Client;
-pub use harvest::teach;
 pub use harvest::HarvestError;
 pub use harvest::WAIT_VERB;
 pub use host::HostMachine;

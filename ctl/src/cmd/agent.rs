@@ -2,7 +2,6 @@
 //! `pmigctl agent`
 
 use super::Context;
-use crate::agent::teach;
 use crate::agent::Agent;
 use crate::agent::Faults;
 use crate::agent::HostMachine;
@@ -57,15 +56,13 @@ pub(super) fn run(context: &Context, arguments: &AgentArgs) -> anyhow::Result<Ex
     let _state = lock(&arguments.state_dir.join("lock"))?;
     let journal = Journal::open(&arguments.state_dir)?;
     let device = Arc::new(Netlink);
-    for (kind, error) in teach(device.as_ref()).map_err(Failure::from)? {
-        tracing::warn!(?kind, %error, "the module could not learn how a kind of call is resumed");
-    }
+    let machine = Arc::new(HostMachine::new(device));
+    machine.learn()?;
     // Before the listener, so that nobody is called who does not know his own decisions.
     let options = Options {
         max_migrations: arguments.max_migrations as usize,
         ..Options::default()
     };
-    let machine = Arc::new(HostMachine::new(device));
     let faults = Faults::new(arguments.fault.clone());
     let agent = Agent::new(machine, Arc::new(TcpTransport), journal, options, faults);
     agent.recover()?;
