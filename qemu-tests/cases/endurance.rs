@@ -10,6 +10,7 @@ use anyhow::Context;
 use anyhow::Result;
 use qemu_tests::agents::MODULE;
 use qemu_tests::case::skip;
+use qemu_tests::rig::rounds;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 use qemu_tests::Guest;
@@ -175,7 +176,7 @@ fn load_cycles(cluster: &Cluster) -> Result<()> {
     };
     cycle(10)?;
     let before = Held::by(guest)?;
-    cycle(90)?;
+    cycle(rounds(90))?;
     Held::by(guest)?.ensure_not_above(&before, "100 times insmod and rmmod")?;
     ensure!(!guest.run("grep -w pmig /proc/modules")?.success());
     Ok(())
@@ -195,7 +196,7 @@ fn netlink_noise(cluster: &Cluster) -> Result<()> {
     };
     once(5000, 1)?;
     let before = Held::by(guest)?;
-    once(100_000, 2)?;
+    once(rounds(100_000), 2)?;
     Held::by(guest)?.ensure_not_above(&before, "100,000 netlink requests")?;
     guest
         .run_ok("rmmod pmig")
@@ -230,7 +231,7 @@ fn port_noise(cluster: &Cluster) -> Result<()> {
         "awk '/^VmRSS:/ { print $2 }' /proc/$(pgrep -o -f '^[/]pmig/pmigctl agent')/status";
     let before = Held::by(node2)?;
     let resident: u64 = node2.run_ok(memory)?.parse()?;
-    once(100_000, 5)?;
+    once(rounds(100_000), 5)?;
     std::thread::sleep(Duration::from_secs(5));
     Held::by(node2)?.ensure_not_above(&before, "100,000 messages")?;
     let now: u64 = node2.run_ok(memory)?.parse()?;
@@ -261,7 +262,7 @@ fn hundred_times(cluster: &Cluster) -> Result<()> {
         .iter()
         .map(Held::by)
         .collect::<Result<_>>()?;
-    for number in 0..100 {
+    for number in 0..rounds(100) {
         round().with_context(|| format!("round {number}"))?;
     }
     for (guest, before) in cluster.guests().iter().zip(&before) {

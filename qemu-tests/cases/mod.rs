@@ -21,11 +21,12 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(cluster::cases());
     cases.extend(module::cases());
     cases.extend(specification::cases());
+    // The longest of all; at the end most processors would have nothing to do beside them.
+    cases.extend(endurance::cases());
     cases.extend(features::cases());
     cases.extend(programs::cases());
     cases.extend(refusals::cases());
     cases.extend(drain::cases());
     cases.extend(faults::cases());
-    cases.extend(endurance::cases());
     cases
 }

@@ -129,6 +129,16 @@ impl Rig {
     }
 }
 
+/// How many rounds a test of endurance makes: a tenth where everything takes several times as long, as on the debug kernel,
+/// which finds mistakes rather than growth.
+pub fn rounds(count: u32) -> u32 {
+    if scaled(Duration::from_secs(1)) > Duration::from_secs(2) {
+        count / 10
+    } else {
+        count
+    }
+}
+
 /// A time on this rig: longer where `PMIG_TIMEOUT_SCALE` says so, for kernels with debugging options or busy machines.
 pub fn scaled(time: Duration) -> Duration {
     static SCALE: OnceLock<u32> = OnceLock::new();
