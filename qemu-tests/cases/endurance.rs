@@ -52,7 +52,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "the agent's port takes 100,000 messages of any kind without harm or growth",
             port_noise,
         )
-        .timeout(420),
+        .timeout(900),
         Case::new(
             "a program goes there and back a hundred times, and nothing grows",
             hundred_times,
@@ -217,7 +217,7 @@ fn port_noise(cluster: &Cluster) -> Result<()> {
             source.log
         );
         let workload = Workload::start(node1, &command)?;
-        workload.wait_for_end(node1, 300)?;
+        workload.wait_for_end(node1, 700)?;
         let text = workload.text(node1)?;
         ensure!(
             text.contains("OK "),

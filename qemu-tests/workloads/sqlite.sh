@@ -8,12 +8,15 @@
 set -eu
 log=$1 rows=$2
 rm -f "$log.db" "$log.db-journal" "$log.out"
-cat >"$log.sql" <<END
-PRAGMA temp_store=MEMORY;
-PRAGMA cache_size=200;
+# Each of these is a transaction of its own, so a journal that is there later is that of the long one.
+sqlite3 -batch -vfs unix-none "$log.db" <<END
 CREATE TABLE t(number INTEGER PRIMARY KEY, square INTEGER, text TEXT);
 CREATE TABLE before(number INTEGER);
 INSERT INTO before VALUES (17);
+END
+cat >"$log.sql" <<END
+PRAGMA temp_store=MEMORY;
+PRAGMA cache_size=200;
 BEGIN IMMEDIATE;
 UPDATE before SET number = 18;
 WITH RECURSIVE counter(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM counter WHERE n < $rows)
