@@ -180,7 +180,8 @@ fn harvest(request: &Request<'_>) -> Result<(), Failure> {
     let task = task(request)?;
     let mut inner = session.inner.lock();
     let park = inner.frozen(&task)?.parks.first().ok_or(ESRCH)?;
-    restart::learn(park, kind)
+    let held = park.hold()?;
+    restart::learn(&held, kind)
         .map_err(|errno| Failure::new(errno, format_args!("the process waits in no such call")))
 }
 
@@ -190,7 +191,7 @@ fn capture_process(request: &Request<'_>) -> Result<Dump, Failure> {
     let mut inner = session.inner.lock();
     let member = inner.frozen(&task)?;
     // Before: a signal that comes in between is noticed at the commit, if it is not among the captured ones.
-    member.captured = Some(member.signals());
+    member.captured = Some(member.signals()?);
     Ok(Dump::records(capture::capture(&task, Some(&member.parks))?))
 }
 
@@ -210,7 +211,7 @@ fn status() -> Result<Dump, Failure> {
             (Attribute::Migration, &session.migration),
             (Attribute::Pid, &pid.to_ne_bytes()),
             (Attribute::Threads, &threads.to_ne_bytes()),
-            (Attribute::Owned, &[u8::from(inner.owner != 0)]),
+            (Attribute::Owned, &[u8::from(session.is_owned())]),
         ];
         let mut parts = KVec::with_capacity(values.len(), GFP_KERNEL)?;
         for (attribute, value) in values {

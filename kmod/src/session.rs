@@ -51,23 +51,26 @@ impl Member {
         !self.parks.is_empty()
     }
 
-    /// The signals that wait for it now.
-    pub(crate) fn signals(&self) -> Census {
+    /// The signals that wait for it now. Fails if it was killed while it was frozen.
+    pub(crate) fn signals(&self) -> Result<Census, Failure> {
         let mut census = Census::default();
-        self.parks.iter().for_each(|park| census.add(park));
-        census
+        for park in self.parks.iter() {
+            let held = park.hold().map_err(|errno| {
+                Failure::new(
+                    errno,
+                    format_args!("the process was killed while it was frozen"),
+                )
+            })?;
+            census.add(&held);
+        }
+        Ok(census)
     }
 
     /// Whether it may live on elsewhere as it was captured.
     fn is_as_captured(&self) -> Result<(), Failure> {
-        if self.parks.iter().any(|park| !park.is_frozen()) {
-            return Err(Failure::new(
-                ESRCH,
-                format_args!("the process was killed while it was frozen"),
-            ));
-        }
+        let now = self.signals()?;
         match self.captured {
-            Some(then) if then != self.signals() => Err(Failure::new(
+            Some(then) if then != now => Err(Failure::new(
                 EAGAIN,
                 format_args!("a signal was sent to the process while it was frozen"),
             )),
@@ -93,8 +96,6 @@ impl Member {
 pub(crate) struct Inner {
     /// Decides what the session may do.
     pub(crate) core: core_session::Session,
-    /// Port ID of the owner's socket, 0 for none.
-    pub(crate) owner: u32,
     pub(crate) members: KVec<Member>,
 }
 
@@ -144,6 +145,8 @@ pub(crate) struct Session {
     pub(crate) id: u32,
     pub(crate) migration: [u8; 16],
     pub(crate) role: Role,
+    /// Port ID of the owner's socket, 0 for none.
+    owner: AtomicU32,
     #[pin]
     pub(crate) inner: Mutex<Inner>,
     _module: ModuleRef,
@@ -159,9 +162,9 @@ impl Session {
                 id,
                 migration,
                 role,
+                owner: AtomicU32::new(owner),
                 inner <- new_mutex!(Inner {
                     core,
-                    owner,
                     members: KVec::new(),
                 }),
                 _module: ModuleRef::new(),
@@ -181,6 +184,11 @@ impl Session {
     pub(crate) fn find(id: u32) -> Result<Arc<Self>, Failure> {
         table::with(|sessions| sessions.iter().find(|session| session.id == id).cloned())
             .ok_or_else(|| Failure::new(ENOENT, format_args!("there is no session {id}")))
+    }
+
+    /// Whether a socket owns it.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) != 0
     }
 
     /// All sessions.
@@ -366,23 +374,20 @@ impl Session {
     pub(crate) fn adopt(&self, port: u32) -> Result<(), Failure> {
         let mut inner = self.inner.lock();
         let (next, action) = inner.ask(Event::Adopt)?;
-        inner.owner = port;
+        self.owner.store(port, Ordering::Relaxed);
         self.apply(&mut inner, next, action);
         Ok(())
     }
 
     /// The socket `port` was closed.
     pub(crate) fn owner_gone(port: u32) {
-        let Ok(sessions) = Self::all() else {
-            // Out of memory for a few pointers: the sessions stay, and `pmigctl status` shows them.
-            return;
-        };
-        for session in sessions {
+        // One at a time, so that nothing has to be allocated: this cannot fail.
+        while let Some(session) = table::with(|sessions| {
+            let owned = |session: &&Arc<Self>| session.owner.load(Ordering::Relaxed) == port;
+            sessions.iter().find(owned).cloned()
+        }) {
             let mut inner = session.inner.lock();
-            if inner.owner != port {
-                continue;
-            }
-            inner.owner = 0;
+            session.owner.store(0, Ordering::Relaxed);
             let Ok((next, action)) = inner.ask(Event::OwnerGone) else {
                 continue;
             };

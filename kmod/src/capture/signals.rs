@@ -18,7 +18,7 @@ pub(super) fn capture(records: &mut Records, parks: &Parks) -> Result {
         return Ok(());
     };
     for number in 1..=SIGNAL_COUNT {
-        let action = signal::action(leader, number)?;
+        let action = signal::action(&leader.hold()?, number)?;
         let is_default = action.handler == 0 && action.flags == 0 && action.mask == 0;
         if is_default {
             continue;
@@ -35,7 +35,7 @@ pub(super) fn capture(records: &mut Records, parks: &Parks) -> Result {
     let mut waiting = KVVec::new();
     for park in parks.iter() {
         waiting.clear();
-        signal::waiting(park, &mut waiting)?;
+        signal::waiting(&park.hold()?, &mut waiting)?;
         for signal in waiting.iter() {
             let tid = if signal.shared {
                 0

@@ -36,7 +36,8 @@ pub(super) fn capture(records: &mut Records, parks: &Parks) -> Result<u64> {
         let task = park.task();
         let mut thread = Thread::new_zeroed();
         task.describe_thread(&mut thread);
-        let masks = signal::masks(park);
+        let held = park.hold()?;
+        let masks = signal::masks(&held);
         thread.blocked.set(masks.blocked);
         if masks.restore {
             thread.saved_mask.set(masks.saved);
@@ -51,14 +52,14 @@ pub(super) fn capture(records: &mut Records, parks: &Parks) -> Result<u64> {
         records.add(&thread)?;
         for note in [NOTE_PRSTATUS, NOTE_XSTATE] {
             buffer.clear();
-            regset::get(park, note, &mut buffer)?;
+            regset::get(&held, note, &mut buffer)?;
             let registers = Registers {
                 tid: thread.tid,
                 note: U32::new(note),
             };
             records.add_with_tail(&registers, &buffer)?;
         }
-        match restart::get(park) {
+        match restart::get(&held) {
             Some(block) => records.add(&block)?,
             None => found |= facts::UNKNOWN_RESTART,
         }

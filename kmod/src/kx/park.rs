@@ -27,8 +27,11 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 use kernel::bindings;
 use kernel::ffi::c_int;
+use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::sync::lock::mutex::MutexGuard;
 use kernel::sync::Arc;
+use kernel::sync::Mutex;
 use kernel::time::msecs_to_jiffies;
 use kernel::time::Msecs;
 use kernel::types::Opaque;
@@ -85,6 +88,9 @@ pub(crate) struct Park {
     wake: Opaque<bindings::completion>,
     #[pin]
     arrived: Opaque<bindings::completion>,
+    /// Locked while the frozen task is read or written, and by the task before it dies.
+    #[pin]
+    access: Mutex<()>,
 }
 
 // SAFETY: `work` belongs to the kernel from `queue` until the callback runs and is touched by nobody else; completions
@@ -124,6 +130,7 @@ impl Park {
                 stub_end: AtomicU64::new(0),
                 wake <- new_completion(),
                 arrived <- new_completion(),
+                access <- new_mutex!(()),
             }),
             GFP_KERNEL,
         )?;
@@ -209,6 +216,25 @@ impl Park {
         }
     }
 
+    /// Keeps the frozen task from going away. Fails with `ESRCH` if it was killed.
+    pub(crate) fn hold(&self) -> Result<Held<'_>> {
+        let access = self.access.lock();
+        if !self.is_frozen() {
+            return Err(ESRCH);
+        }
+        Ok(Held {
+            park: self,
+            _access: access,
+        })
+    }
+
+    /// The last step of the callback of a task that was killed.
+    fn die(&self) {
+        self.arrive(ParkState::Dead);
+        // Whoever holds the task found it frozen, and needs its stack and its signal handlers for a moment.
+        drop(self.access.lock());
+    }
+
     fn tell(&self, command: Command) {
         self.command.store(command as u32, Ordering::Release);
         // SAFETY: The completion was initialised and lives as long as the park.
@@ -257,7 +283,7 @@ impl Park {
             let state = bindings::TASK_KILLABLE | bindings::TASK_NOLOAD | bindings::TASK_FREEZABLE;
             // SAFETY: The completion was initialised and lives as long as the park; this is process context.
             if unsafe { bindings::wait_for_completion_state(self.wake.get(), state) } != 0 {
-                self.arrive(ParkState::Dead);
+                self.die();
                 return;
             }
             let command = self.command.swap(Command::None as u32, Ordering::AcqRel);
@@ -303,7 +329,7 @@ impl Park {
     /// The callback's work, in the context of the task.
     fn run(&self) {
         if self.task.is_exiting() {
-            self.arrive(ParkState::Dead);
+            self.die();
             return;
         }
         // Also if the freeze was given up meanwhile: it is what has interrupted the call.
@@ -316,6 +342,23 @@ impl Park {
         } else {
             self.leave();
         }
+    }
+}
+
+/// A frozen task that does not go away as long as this lives, even if it is killed: its registers, its stack and its signal
+/// handlers stay what they are.
+///
+/// A killed task runs the callback before it gives any of them up, also one that was stopped by job control: at the latest
+/// in `exit_task_work()` (kernel/exit.c).
+pub(crate) struct Held<'a> {
+    park: &'a Park,
+    _access: MutexGuard<'a, ()>,
+}
+
+impl Held<'_> {
+    /// The task.
+    pub(crate) fn task(&self) -> &Task {
+        &self.park.task
     }
 }
 

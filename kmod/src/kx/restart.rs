@@ -5,7 +5,7 @@
 //! The block names a function of the kernel that is not exported. The agent teaches the module which one belongs to which
 //! kind of call: it lets a process block in such a call, freezes it and asks the module to remember what it finds.
 
-use crate::kx::park::Park;
+use crate::kx::park::Held;
 use crate::kx::task::Task;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering;
@@ -24,8 +24,8 @@ fn slot(kind: RestartKind) -> Option<&'static AtomicUsize> {
     FUNCTIONS.get(kind as usize)
 }
 
-fn function(park: &Park) -> usize {
-    park.task()
+fn function(held: &Held<'_>) -> usize {
+    held.task()
         .raw()
         .restart_block
         .fn_
@@ -33,9 +33,9 @@ fn function(park: &Park) -> usize {
 }
 
 /// Remembers that the frozen thread waits in a call of this kind.
-pub(crate) fn learn(park: &Park, kind: RestartKind) -> Result {
-    let address = function(park);
-    if address == 0 || !park.is_frozen() {
+pub(crate) fn learn(held: &Held<'_>, kind: RestartKind) -> Result {
+    let address = function(held);
+    if address == 0 {
         return Err(EINVAL);
     }
     slot(kind).ok_or(EINVAL)?.store(address, Ordering::Release);
@@ -77,9 +77,9 @@ fn futex_clock(flags: u32) -> u32 {
 const NANOSECONDS: i64 = 1_000_000_000;
 
 /// What the restart block of a frozen thread says. None if its function is one that nobody taught.
-pub(crate) fn get(park: &Park) -> Option<Restart> {
-    let task = park.task();
-    let address = function(park);
+pub(crate) fn get(held: &Held<'_>) -> Option<Restart> {
+    let task = held.task();
+    let address = function(held);
     let kind = RestartKind::ALL
         .into_iter()
         .find(|kind| slot(*kind).is_some_and(|slot| slot.load(Ordering::Acquire) == address))?;
@@ -127,11 +127,11 @@ pub(crate) fn get(park: &Park) -> Option<Restart> {
 }
 
 /// Gives a parked thread its restart block, which [`pmig_core::validate::restart`] has found good.
-pub(crate) fn set(park: &Park, restart: &Restart) -> Result {
+pub(crate) fn set(held: &Held<'_>, restart: &Restart) -> Result {
     let kind = RestartKind::from_wire(restart.kind.get()).ok_or(EINVAL)?;
     let address = slot(kind).ok_or(EINVAL)?.load(Ordering::Acquire);
-    let task = park.task();
-    if address == 0 || !park.is_frozen() {
+    let task = held.task();
+    if address == 0 {
         return Err(EINVAL);
     }
     // SAFETY: The address was read from a restart block of this kernel, so it is a function of that type.
@@ -193,7 +193,7 @@ pub(crate) fn set(park: &Park, restart: &Restart) -> Result {
         fn_: Some(function),
         __bindgen_anon_1: details,
     };
-    // SAFETY: The task is parked: nobody else touches its restart block.
+    // SAFETY: The task is held: nobody else touches its restart block.
     unsafe { (*task.as_ptr()).restart_block = block };
     Ok(())
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Signal state of a parked task, read and written under its siglock.
+//! Signal state of a frozen task, read and written under its siglock.
 
-use crate::kx::park::Park;
+use crate::kx::park::Held;
 use crate::kx::task::Task;
 use crate::sys;
 use core::mem::MaybeUninit;
@@ -18,10 +18,10 @@ const _: () = assert!(size_of::<bindings::kernel_siginfo>() == SIGINFO_SIZE);
 struct SiglockGuard<'a>(&'a Task);
 
 impl<'a> SiglockGuard<'a> {
-    fn lock(task: &'a Task) -> Self {
-        // SAFETY: A frozen or parked task has not been released, so it has its sighand. The caller holds its session.
-        unsafe { sys::pmig_lock_siglock(task.as_ptr()) };
-        Self(task)
+    fn lock(held: &'a Held<'_>) -> Self {
+        // SAFETY: A held task has not been released, so it has its sighand.
+        unsafe { sys::pmig_lock_siglock(held.task().as_ptr()) };
+        Self(held.task())
     }
 }
 
@@ -57,11 +57,11 @@ pub(crate) struct Waiting {
     pub(crate) info: [u8; SIGINFO_SIZE],
 }
 
-/// What signal `number` (1 to 64) does in the process of `park`.
-pub(crate) fn action(park: &Park, number: u32) -> Result<Action> {
+/// What signal `number` (1 to 64) does in the process of `held`.
+pub(crate) fn action(held: &Held<'_>, number: u32) -> Result<Action> {
     let index = number.checked_sub(1).ok_or(EINVAL)? as usize;
-    let task = park.task();
-    let _guard = SiglockGuard::lock(task);
+    let task = held.task();
+    let _guard = SiglockGuard::lock(held);
     // SAFETY: The siglock is held.
     let actions = unsafe { &(*task.raw().sighand).action };
     let action = &actions.get(index).ok_or(EINVAL)?.sa;
@@ -78,9 +78,9 @@ pub(crate) fn action(park: &Park, number: u32) -> Result<Action> {
 }
 
 /// The masks of a frozen thread.
-pub(crate) fn masks(park: &Park) -> Masks {
-    let task = park.task();
-    let _guard = SiglockGuard::lock(task);
+pub(crate) fn masks(held: &Held<'_>) -> Masks {
+    let task = held.task();
+    let _guard = SiglockGuard::lock(held);
     Masks {
         blocked: task.raw().blocked.sig[0] as u64,
         saved: task.raw().saved_sigmask.sig[0] as u64,
@@ -90,10 +90,10 @@ pub(crate) fn masks(park: &Park) -> Masks {
 }
 
 /// Gives a parked thread its masks. The thread looks again at what waits when it is released.
-pub(crate) fn set_masks(park: &Park, masks: Masks) {
+pub(crate) fn set_masks(held: &Held<'_>, masks: Masks) {
     const KILL_AND_STOP: u64 = (1 << (bindings::SIGKILL - 1)) | (1 << (bindings::SIGSTOP - 1));
-    let task = park.task();
-    let _guard = SiglockGuard::lock(task);
+    let task = held.task();
+    let _guard = SiglockGuard::lock(held);
     // SAFETY: The siglock is held and the task is parked; nobody else writes its masks.
     unsafe {
         let task = task.as_ptr();
@@ -104,12 +104,12 @@ pub(crate) fn set_masks(park: &Park, masks: Masks) {
 }
 
 /// Appends the signals that wait for a frozen thread, and for its whole process if it is the leader, in their order.
-pub(crate) fn waiting(park: &Park, found: &mut KVVec<Waiting>) -> Result {
+pub(crate) fn waiting(held: &Held<'_>, found: &mut KVVec<Waiting>) -> Result {
     const MOST: usize = 4096;
-    let task = park.task();
+    let task = held.task();
     found.reserve(MOST, GFP_KERNEL)?;
     let room = found.capacity();
-    let _guard = SiglockGuard::lock(task);
+    let _guard = SiglockGuard::lock(held);
     // SAFETY: The siglock is held; both lists and their entries are stable under it.
     unsafe {
         let own = addr_of_mut!((*task.as_ptr()).pending.list);
@@ -153,9 +153,9 @@ pub(crate) struct Census {
 
 impl Census {
     /// Counts what waits for this thread, and for its whole process if it is the leader.
-    pub(crate) fn add(&mut self, park: &Park) {
-        let task = park.task();
-        let _guard = SiglockGuard::lock(task);
+    pub(crate) fn add(&mut self, held: &Held<'_>) {
+        let task = held.task();
+        let _guard = SiglockGuard::lock(held);
         // SAFETY: The siglock is held; both lists and their entries are stable under it.
         unsafe {
             let own = addr_of_mut!((*task.as_ptr()).pending);
@@ -180,8 +180,8 @@ impl Census {
 ///
 /// `send_sig_info` queues to the thread in 7.3 (kernel/signal.c), and changes the sender's PID and UID as it sees fit; so
 /// what it queued is then given the contents that it had, and moved if it is for the whole process.
-pub(crate) fn queue(park: &Park, signal: &Waiting) -> Result {
-    let task = park.task();
+pub(crate) fn queue(held: &Held<'_>, signal: &Waiting) -> Result {
+    let task = held.task();
     let mut info = MaybeUninit::<bindings::kernel_siginfo>::zeroed();
     // SAFETY: Plain bytes of the same size.
     let mut info = unsafe {
@@ -202,7 +202,7 @@ pub(crate) fn queue(park: &Park, signal: &Waiting) -> Result {
         let list = addr_of_mut!((*raw).pending.list);
         let before = (*list).prev;
         to_result(bindings::send_sig_info(number, &mut info, raw))?;
-        let _guard = SiglockGuard::lock(task);
+        let _guard = SiglockGuard::lock(held);
         let entry = (*list).prev;
         if entry == before || entry == list {
             // A standard signal that waits already is not queued twice.

@@ -212,9 +212,14 @@ impl Task {
     /// All threads of the process, as far as `room` goes.
     fn collect(&self, threads: &mut KVVec<Self>, room: usize) {
         let _guard = rcu::read_lock();
+        // SAFETY: The task is alive.
+        if !unsafe { sys::pmig_pid_alive(self.as_ptr()) } {
+            // Nobody keeps the lists of a task that has been released.
+            return;
+        }
         let mut next = self.raw().group_leader;
         while let Some(task) = NonNull::new(next) {
-            // SAFETY: RCU keeps the threads of the list alive.
+            // SAFETY: RCU keeps the threads of the list alive, as the task was in it when the lock was taken.
             let thread = unsafe { Self::from_raw(task) };
             if threads.len() >= room || threads.push(thread, GFP_ATOMIC).is_err() {
                 return;
@@ -289,7 +294,6 @@ impl Task {
                 (facts::IO_PORTS, sys::pmig_task_has_ioports(task)),
                 (facts::BREAKPOINT, sys::pmig_task_has_breakpoints(task)),
                 (facts::SHADOW_STACK, sys::pmig_task_has_shadow_stack(task)),
-                (facts::AMX, sys::pmig_task_may_amx(task)),
                 (
                     facts::SYSCALL_DISPATCH,
                     sys::pmig_task_dispatches_syscalls(task),
@@ -351,6 +355,7 @@ impl Task {
                 ),
                 (facts::TERMINAL, !signal.tty.is_null()),
                 (facts::SUBREAPER, signal.is_child_subreaper),
+                (facts::AMX, sys::pmig_process_may_amx(self.as_ptr())),
                 (
                     facts::LEADER_EXITED,
                     raw.exit_state != 0 || raw.flags & bindings::PF_EXITING != 0,

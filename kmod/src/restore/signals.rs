@@ -25,7 +25,7 @@ pub(super) fn restore_pending(finder: &mut Finder<'_>, record: &Record<'_>) -> R
         false => finder.find(pending.tid.get())?,
     };
     signal::queue(
-        park,
+        &park.hold()?,
         &Waiting {
             shared,
             info: pending.siginfo,

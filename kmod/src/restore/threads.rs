@@ -26,7 +26,7 @@ pub(super) fn restore_thread(finder: &mut Finder<'_>, record: &Record<'_>) -> Re
     validate::thread(thread, |tid| finder.has(tid)).map_err(bad)?;
     let park = finder.find(thread.tid.get())?;
     signal::set_masks(
-        park,
+        &park.hold()?,
         Masks {
             blocked: thread.blocked.get(),
             saved: thread.saved_mask.get(),
@@ -54,7 +54,7 @@ pub(super) fn restore_registers(
     validate::registers(registers, bytes, |tid| finder.has(tid)).map_err(bad)?;
     let (tid, note) = (registers.tid.get(), registers.note.get());
     let park = finder.find(tid)?;
-    regset::set(park, note, bytes).map_err(|errno| {
+    regset::set(&park.hold()?, note, bytes).map_err(|errno| {
         Failure::new(
             errno,
             format_args!("register set {note:#x} of thread {tid} is not accepted"),
@@ -70,7 +70,7 @@ pub(super) fn restore_restart(finder: &mut Finder<'_>, record: &Record<'_>) -> R
     validate::restart(restart, MAX_POLL, |tid| finder.has(tid)).map_err(bad)?;
     let tid = restart.tid.get();
     let park = finder.find(tid)?;
-    restart::set(park, restart).map_err(|errno| {
+    restart::set(&park.hold()?, restart).map_err(|errno| {
         Failure::new(
             errno,
             format_args!("the interrupted call of thread {tid} is not known here"),

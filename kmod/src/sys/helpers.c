@@ -18,6 +18,7 @@
 #include <linux/pid_namespace.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/time_namespace.h>
+#include <linux/uaccess.h>
 #include <linux/utsname.h>
 #include <net/net_namespace.h>
 #include <net/sock.h>
@@ -45,6 +46,11 @@ struct task_struct *pmig_next_thread(struct task_struct *task)
 struct task_struct *pmig_next_process(struct task_struct *task)
 {
 	return next_task(task);
+}
+
+bool pmig_pid_alive(struct task_struct *task)
+{
+	return pid_alive(task);
 }
 
 struct pt_regs *pmig_task_pt_regs(struct task_struct *task)
@@ -82,12 +88,12 @@ bool pmig_task_is_tracer(struct task_struct *task)
 	return !list_empty_careful(&task->ptraced);
 }
 
-bool pmig_task_may_amx(struct task_struct *task)
+bool pmig_process_may_amx(struct task_struct *leader)
 {
 	/* What x86_task_fpu() returns, which is not exported in a kernel with CONFIG_X86_DEBUG_FPU. */
-	struct fpu *fpu = (struct fpu *)(task->group_leader + 1);
+	struct fpu *fpu = (struct fpu *)(leader + 1);
 
-	return READ_ONCE(fpu->perm.__state_perm) & XFEATURE_MASK_XTILE_DATA;
+	return !(leader->flags & PF_KTHREAD) && READ_ONCE(fpu->perm.__state_perm) & XFEATURE_MASK_XTILE_DATA;
 }
 
 bool pmig_restore_sigmask(struct task_struct *task)
@@ -635,6 +641,9 @@ struct pmig_sem_undo_list {
 bool pmig_task_has_sem_undo(struct task_struct *task)
 {
 	struct pmig_sem_undo_list *list = (void *)READ_ONCE(task->sysvsem.undo_list);
+	struct list_head *first;
 
-	return list && !list_empty_careful(&list->list_proc);
+	/* A task that exits frees its list without a grace period. What is read then does not matter, but must be safe. */
+	return list && !copy_from_kernel_nofault(&first, &list->list_proc.next, sizeof(first)) &&
+	       first != &list->list_proc;
 }

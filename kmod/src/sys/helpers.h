@@ -72,6 +72,7 @@ enum pmig_vm {
 
 struct task_struct *pmig_next_thread(struct task_struct *task);
 struct task_struct *pmig_next_process(struct task_struct *task);
+bool pmig_pid_alive(struct task_struct *task);
 struct pt_regs *pmig_task_pt_regs(struct task_struct *task);
 bool pmig_task_on_cpu(struct task_struct *task);
 bool pmig_task_is_stopped(struct task_struct *task);
@@ -79,7 +80,7 @@ int pmig_task_nice(struct task_struct *task);
 bool pmig_task_no_new_privs(struct task_struct *task);
 bool pmig_task_has_children(struct task_struct *task);
 bool pmig_task_is_tracer(struct task_struct *task);
-bool pmig_task_may_amx(struct task_struct *task);
+bool pmig_process_may_amx(struct task_struct *leader);
 unsigned int pmig_task_dumpable(struct task_struct *task);
 u32 pmig_task_namespace(struct task_struct *task, enum pmig_namespace which);
 s64 pmig_task_monotonic_offset(struct task_struct *task);
