@@ -49,6 +49,11 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .timeout(420),
         Case::new(
+            "a process is killed, ends, runs another program or makes threads at any moment of its freeze",
+            ends_frozen,
+        )
+        .timeout(420),
+        Case::new(
             "the agent's port takes 100,000 messages of any kind without harm or growth",
             port_noise,
         )
@@ -198,6 +203,27 @@ fn netlink_noise(cluster: &Cluster) -> Result<()> {
     let before = Held::by(guest)?;
     once(rounds(100_000), 2)?;
     Held::by(guest)?.ensure_not_above(&before, "100,000 netlink requests")?;
+    guest
+        .run_ok("rmmod pmig")
+        .context("something holds the module")?;
+    Ok(())
+}
+
+fn ends_frozen(cluster: &Cluster) -> Result<()> {
+    let guest = cluster.guest(0);
+    needs_module(guest)?;
+    guest.run_ok(&format!("insmod {MODULE}"))?;
+    let once = |count: u32, seed: u32| -> Result<()> {
+        let workload = Workload::start(guest, &format!("ends_frozen rounds={count} seed={seed}"))?;
+        workload.wait_for_end(guest, 300)?;
+        let text = workload.text(guest)?;
+        ensure!(text.contains("OK "), "{text}");
+        Ok(())
+    };
+    once(rounds(100), 1)?;
+    let before = Held::by(guest)?;
+    once(rounds(400), 2)?;
+    Held::by(guest)?.ensure_not_above(&before, "400 processes that ended while frozen")?;
     guest
         .run_ok("rmmod pmig")
         .context("something holds the module")?;

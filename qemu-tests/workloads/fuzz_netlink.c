@@ -9,21 +9,14 @@
  *
  * LOG.records gets the record streams that were seen.
  */
-#include "check.h"
-#include <linux/genetlink.h>
-#include <linux/netlink.h>
+#include "netlink.h"
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 
-enum { VICTIMS = 4, LOOSE = 2, ATTRIBUTES = 23, COMMANDS = 17, CORPUS = 64, SOCKETS = 6 };
-enum { SESSION = 1, MIGRATION, ROLE, PID, TID, DEADLINE, THREADS, STATE, RECORDS, SOCKET, RANGES, PAGES, ZERO_PAGES, BYTES,
-       LAST, STUB_START, STUB_END, KIND, RELEASE, MODULE_VERSION, ABI, HARVESTED, OWNED };
-enum { HELLO = 1, SURVEY, SESSION_NEW, SESSION_END, FREEZE, THAW, CAPTURE, SEND, RECEIVE, RESTORE, COMMIT, KILL, STATUS,
-       HARVEST, EVENT, VESSEL, ADOPT };
+enum { VICTIMS = 4, LOOSE = 2, CORPUS = 64, SOCKETS = 6 };
 
 /* What each command takes, as bits of attributes. */
 static const uint32_t takes[COMMANDS + 1] = {
@@ -43,9 +36,6 @@ static const uint32_t takes[COMMANDS + 1] = {
 	[ADOPT] = 1 << SESSION,
 };
 
-static uint64_t state;
-static int netlink = -1, family;
-static uint32_t sequence;
 static pid_t victims[VICTIMS];
 static char *victim_memory;
 static int sockets[SOCKETS], others[SOCKETS];
@@ -59,44 +49,6 @@ static unsigned int corpus_size;
 static int corpus_fd;
 static unsigned long answers[COMMANDS + 1], errors[COMMANDS + 1];
 static _Atomic int64_t *since;
-
-static uint64_t dice(uint64_t sides)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return (state * 0x2545f4914f6cdd1du >> 11) % sides;
-}
-
-static struct {
-	struct nlmsghdr header;
-	struct genlmsghdr generic;
-	uint8_t space[60000];
-} message;
-
-static void begin(uint16_t type, uint8_t command, uint16_t flags)
-{
-	memset(&message, 0, NLMSG_HDRLEN + GENL_HDRLEN);
-	message.header.nlmsg_len = NLMSG_HDRLEN + GENL_HDRLEN;
-	message.header.nlmsg_type = type;
-	message.header.nlmsg_flags = NLM_F_REQUEST | flags;
-	message.header.nlmsg_seq = ++sequence;
-	message.generic.cmd = command;
-	message.generic.version = 1;
-}
-
-static void put(uint16_t type, const void *bytes, size_t length)
-{
-	uint8_t *end = (uint8_t *)&message + message.header.nlmsg_len;
-	struct nlattr attribute = { .nla_len = NLA_HDRLEN + length, .nla_type = type };
-
-	if (message.header.nlmsg_len + NLA_HDRLEN + NLA_ALIGN(length) > sizeof(message))
-		return;
-	memcpy(end, &attribute, sizeof(attribute));
-	memset(end + NLA_HDRLEN, 0, NLA_ALIGN(length));
-	memcpy(end + NLA_HDRLEN, bytes, length);
-	message.header.nlmsg_len += NLA_HDRLEN + NLA_ALIGN(length);
-}
 
 /*
  * The first LOOSE ones may become vessels, and vessels get whatever registers and pages the requests say. The others may
@@ -246,8 +198,8 @@ static void take(int command, const uint8_t *bytes, int length)
 	const struct nlmsghdr *header = (const void *)bytes;
 
 	for (; NLMSG_OK(header, (unsigned int)length); header = NLMSG_NEXT(header, length)) {
-		const uint8_t *at = (const uint8_t *)header + NLMSG_HDRLEN + GENL_HDRLEN;
-		const uint8_t *end = (const uint8_t *)header + header->nlmsg_len;
+		const void *content;
+		size_t size;
 
 		if (header->nlmsg_type == NLMSG_ERROR) {
 			if (command <= COMMANDS)
@@ -258,25 +210,19 @@ static void take(int command, const uint8_t *bytes, int length)
 			continue;
 		if (command <= COMMANDS)
 			answers[command]++;
-		while (at + NLA_HDRLEN <= end) {
-			const struct nlattr *attribute = (const void *)at;
-			unsigned int size = attribute->nla_len - NLA_HDRLEN;
+		content = attribute(header, SESSION, &size);
+		if (content && size == 4) {
+			memcpy(&sessions[known < 16 ? known : dice(16)], content, 4);
+			known += known < 16;
+		}
+		content = attribute(header, RECORDS, &size);
+		if (content) {
+			unsigned int which = corpus_size < CORPUS ? corpus_size++ : dice(CORPUS);
 
-			if (attribute->nla_len < NLA_HDRLEN || at + attribute->nla_len > end)
-				break;
-			if (attribute->nla_type == SESSION && size == 4) {
-				memcpy(&sessions[known < 16 ? known : dice(16)], at + NLA_HDRLEN, 4);
-				known += known < 16;
-			}
-			if (attribute->nla_type == RECORDS) {
-				unsigned int which = corpus_size < CORPUS ? corpus_size++ : dice(CORPUS);
-
-				corpus[which].length = size < 4096 ? size : 4096;
-				memcpy(corpus[which].bytes, at + NLA_HDRLEN, corpus[which].length);
-				if (corpus_size < CORPUS && write(corpus_fd, at + NLA_HDRLEN, size) < 0)
-					check_fail("records: %s", strerror(errno));
-			}
-			at += NLA_ALIGN(attribute->nla_len);
+			corpus[which].length = size < 4096 ? size : 4096;
+			memcpy(corpus[which].bytes, content, corpus[which].length);
+			if (corpus_size < CORPUS && write(corpus_fd, content, size) < 0)
+				check_fail("records: %s", strerror(errno));
 		}
 	}
 }
@@ -322,31 +268,8 @@ static void reopen(void)
 {
 	if (netlink >= 0)
 		close(netlink);
-	netlink = CHECK_CALL("socket", socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC));
+	open_netlink();
 	clean();
-}
-
-static void find_family(void)
-{
-	uint8_t bytes[8192];
-	ssize_t length;
-
-	netlink = CHECK_CALL("socket", socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC));
-	begin(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 0);
-	put(CTRL_ATTR_FAMILY_NAME, "pmig", 5);
-	submit(99);
-	/* submit() has taken the answer; ask once more, and look. */
-	message.header.nlmsg_seq = ++sequence;
-	CHECK_CALL("send", send(netlink, &message, message.header.nlmsg_len, 0));
-	length = CHECK_CALL("recv", recv(netlink, bytes, sizeof(bytes), 0));
-	CHECK(((struct nlmsghdr *)bytes)->nlmsg_type == GENL_ID_CTRL, "there is no family pmig: the module is not loaded");
-	for (uint8_t *at = bytes + NLMSG_HDRLEN + GENL_HDRLEN; at < bytes + length;) {
-		struct nlattr *attribute = (void *)at;
-
-		if (attribute->nla_type == CTRL_ATTR_FAMILY_ID)
-			memcpy(&family, at + NLA_HDRLEN, 2);
-		at += NLA_ALIGN(attribute->nla_len);
-	}
 }
 
 /* Stream sockets that never block for long, connected to something that is never read and says little. */
