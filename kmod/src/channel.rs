@@ -191,7 +191,7 @@ fn capture_process(request: &Request<'_>) -> Result<Dump, Failure> {
     let mut inner = session.inner.lock();
     let member = inner.frozen(&task)?;
     // Before: a signal that comes in between is noticed at the commit, if it is not among the captured ones.
-    member.captured = Some(member.signals()?);
+    member.captured = Some(member.census()?);
     Ok(Dump::records(capture::capture(&task, Some(&member.parks))?))
 }
 

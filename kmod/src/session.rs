@@ -41,7 +41,7 @@ pub(crate) struct Member {
     pub(crate) parks: Parks,
     /// Addresses of a vessel's stub; none for a source.
     pub(crate) stub: Option<Span>,
-    /// The signals that waited when it was captured.
+    /// What others had done to it when it was captured.
     pub(crate) captured: Option<Census>,
 }
 
@@ -51,8 +51,8 @@ impl Member {
         !self.parks.is_empty()
     }
 
-    /// The signals that wait for it now. Fails if it was killed while it was frozen.
-    pub(crate) fn signals(&self) -> Result<Census, Failure> {
+    /// What others have done to it. Fails if it was killed while it was frozen.
+    pub(crate) fn census(&self) -> Result<Census, Failure> {
         let mut census = Census::default();
         for park in self.parks.iter() {
             let held = park.hold().map_err(|errno| {
@@ -68,11 +68,13 @@ impl Member {
 
     /// Whether it may live on elsewhere as it was captured.
     fn is_as_captured(&self) -> Result<(), Failure> {
-        let now = self.signals()?;
+        let now = self.census()?;
         match self.captured {
             Some(then) if then != now => Err(Failure::new(
                 EAGAIN,
-                format_args!("a signal was sent to the process while it was frozen"),
+                format_args!(
+                    "the process was sent a signal, continued or traced while it was frozen"
+                ),
             )),
             _ => Ok(()),
         }

@@ -105,6 +105,11 @@ pub(crate) fn cases() -> Vec<Case> {
         .timeout(120),
         Case::new("a frozen process can be killed", killed_while_frozen).timeout(120),
         Case::new(
+            "a frozen process that is stopped, continued or traced stays here, and it takes effect",
+            touched_while_frozen,
+        )
+        .timeout(120),
+        Case::new(
             "the parent hears nothing of a migration that was aborted",
             parent,
         )
@@ -461,6 +466,66 @@ fn killed_while_frozen(cluster: &Cluster) -> Result<()> {
             "{phase}, {signal}: it lives again\n{output}"
         );
         without_fault(&agents, 0)?;
+    }
+    Ok(())
+}
+
+/// Traces a process until it is killed itself.
+const SEIZE: &str = "
+import ctypes, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.ptrace(0x4206, int(sys.argv[1]), 0, 0) == 0, ctypes.get_errno()
+print('traces', flush=True)
+time.sleep(600)
+";
+
+fn touched_while_frozen(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    for touch in ["stop", "continue", "trace"] {
+        with_fault(&agents, 0, "source:transfer:delay=3000")?;
+        let continued = u32::from(touch != "trace");
+        let workload = Workload::start(node1, &format!("t4_stopped continued={continued}"))?;
+        let pid = workload.pid;
+        let is_stopped = format!("grep -q '^State:.T' /proc/{pid}/status");
+        if touch == "continue" {
+            node1.run_ok(&format!("kill -STOP {pid}"))?;
+            node1.wait_until(10, &is_stopped)?;
+        }
+        let migration = node1.spawn(&format!(
+            "exec {TOOL} migrate --json --timeout 20 {pid} node2"
+        ))?;
+        agents.wait_for_log(0, "a fault was asked for here", Duration::from_secs(30))?;
+        let mut tracer = None;
+        match touch {
+            "stop" => drop(node1.run_ok(&format!("kill -STOP {pid}"))?),
+            "continue" => drop(node1.run_ok(&format!("kill -CONT {pid}"))?),
+            _ => {
+                let seize = ["python3", "-c", SEIZE, &pid.to_string()];
+                let mut running = node1.command(seize).spawn()?;
+                running.wait_for_line("traces", Duration::from_secs(10))?;
+                tracer = Some(running);
+            }
+        }
+        let output = migration.wait(Duration::from_secs(60))?;
+        ensure!(
+            output.code == Some(exit::STILL_HERE)
+                && output
+                    .text()
+                    .contains("was sent a signal, continued or traced"),
+            "{touch}: {output}"
+        );
+        if touch == "stop" {
+            node1.wait_until(10, &is_stopped)?;
+            node1.run_ok(&format!("kill -CONT {pid}"))?;
+        }
+        if let Some(tracer) = tracer {
+            tracer.signal(libc::SIGKILL)?;
+            tracer.wait(Duration::from_secs(10))?;
+        }
+        workload.wait_for_beat(node1)?;
+        workload.ensure_only_in(cluster, 0)?;
+        workload.finish(node1)?;
     }
     Ok(())
 }

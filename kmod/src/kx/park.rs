@@ -58,6 +58,9 @@ enum Command {
     UnmapStub = 2,
 }
 
+/// How long a task that was stopped and is continued may take to come to the callback, milliseconds.
+const CONTINUED: Msecs = 1000;
+
 /// A completion of C. That of the `kernel` crate has no killable wait.
 fn new_completion() -> impl PinInit<Opaque<bindings::completion>> {
     Opaque::ffi_init(|slot: *mut bindings::completion| {
@@ -219,8 +222,12 @@ impl Park {
     /// Keeps the frozen task from going away. Fails with `ESRCH` if it was killed.
     pub(crate) fn hold(&self) -> Result<Held<'_>> {
         let access = self.access.lock();
-        if !self.is_frozen() {
-            return Err(ESRCH);
+        while !self.is_frozen() {
+            if self.state() != ParkState::Queued {
+                return Err(ESRCH);
+            }
+            // It was stopped and is continued just now, so it comes to the callback.
+            self.wait_parked(CONTINUED)?;
         }
         Ok(Held {
             park: self,

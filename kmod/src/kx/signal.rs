@@ -144,11 +144,14 @@ pub(crate) fn waiting(held: &Held<'_>, found: &mut KVVec<Waiting>) -> Result {
     Ok(())
 }
 
-/// How many signals wait for frozen threads and for their process, and which. As long as they are frozen it only grows.
+/// What others may do to frozen threads: the signals that wait for them and for their process, whether it is stopped,
+/// whether it is traced. Signals only become more as long as they are frozen.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     entries: usize,
     numbers: u64,
+    stop_signal: u32,
+    is_traced: bool,
 }
 
 impl Census {
@@ -156,6 +159,10 @@ impl Census {
     pub(crate) fn add(&mut self, held: &Held<'_>) {
         let task = held.task();
         let _guard = SiglockGuard::lock(held);
+        self.is_traced |= task.is_traced();
+        if task.is_leader() {
+            self.stop_signal = task.stop_signal();
+        }
         // SAFETY: The siglock is held; both lists and their entries are stable under it.
         unsafe {
             let own = addr_of_mut!((*task.as_ptr()).pending);

@@ -197,6 +197,23 @@ impl Task {
         unsafe { sys::pmig_task_is_stopped(self.0.as_ptr()) }
     }
 
+    /// The signal that has stopped its process, 0 if it runs. A stop that not all threads have come to yet counts
+    /// (`do_signal_stop()`, kernel/signal.c).
+    pub(crate) fn stop_signal(&self) -> u32 {
+        // SAFETY: `signal` lives as long as the task; single words are read.
+        let signal = unsafe { &*self.raw().signal };
+        if signal.flags & bindings::SIGNAL_STOP_STOPPED != 0 || signal.group_stop_count > 0 {
+            signal.group_exit_code as u32 & 0x7f
+        } else {
+            0
+        }
+    }
+
+    /// Whether another task traces it.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.raw().ptrace != 0
+    }
+
     /// Waits until the task, which has announced that it is about to sleep, has left its CPU.
     ///
     /// Only then are its registers in memory. It is a matter of microseconds.
@@ -286,7 +303,7 @@ impl Task {
             [
                 (facts::KERNEL_THREAD, self.is_kernel_thread()),
                 (facts::CHILDREN, sys::pmig_task_has_children(task)),
-                (facts::TRACED, raw.ptrace != 0),
+                (facts::TRACED, self.is_traced()),
                 (facts::TRACER, sys::pmig_task_is_tracer(task)),
                 (facts::SECCOMP, raw.seccomp.mode != 0),
                 (facts::COMPAT, has_thread_flag(bindings::TIF_ADDR32)),
@@ -513,12 +530,8 @@ impl Task {
                 .set(sys::pmig_task_umask(self.as_ptr()) as u32);
             process.dumpable = sys::pmig_task_dumpable(self.as_ptr()) as u8;
             process.oom_score_adj.set(i32::from(signal.oom_score_adj));
-            if signal.flags & bindings::SIGNAL_STOP_STOPPED != 0 {
-                process
-                    .stop_signal
-                    .set(signal.group_exit_code as u32 & 0x7f);
-            }
         }
+        process.stop_signal.set(self.stop_signal());
         process.personality.set(raw.personality);
         process
             .exit_signal
