@@ -12,6 +12,7 @@ use qemu_tests::case::skip;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 
+use crate::cases::refusals::exit;
 use crate::cases::workload::agents;
 use crate::cases::workload::Workload;
 
@@ -29,6 +30,10 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(
             "the module is in use as long as it holds a process, and lets it go unharmed",
             in_use,
+        ),
+        Case::new(
+            "the module can be unloaded while a process that it froze is stopped",
+            stopped_meanwhile,
         ),
     ]
 }
@@ -107,5 +112,37 @@ fn in_use(cluster: &Cluster) -> Result<()> {
     workload.wait_for_beat(node1)?;
     node1.wait_until(20, "rmmod pmig")?;
     workload.finish(node1)?;
+    Ok(())
+}
+
+fn stopped_meanwhile(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    let workload = Workload::start(node1, "t4_stopped continued=2")?;
+    let pid = workload.pid;
+    let stop = || -> Result<()> {
+        node1.run_ok(&format!("kill -STOP {pid}"))?;
+        node1.wait_until(10, &format!("grep -q '^State:.T' /proc/{pid}/status"))
+    };
+    stop()?;
+    for _ in 0..3 {
+        agents.stop(0)?;
+        agents.start_with(0, &["--fault", "source:transfer:error"])?;
+        let output = agents.pmigctl(0, &format!("migrate {pid} node2"))?;
+        ensure!(output.code == Some(exit::STILL_HERE), "{output}");
+    }
+    agents.stop(0)?;
+    agents.unload(0)?;
+    // Nothing of the module is left on the process, which goes on, and can be frozen by the module that comes next.
+    node1.run_ok(&format!("kill -CONT {pid}"))?;
+    workload.wait_for_beat(node1)?;
+    agents.load(0)?;
+    agents.start(0)?;
+    stop()?;
+    agents.migrate(0, pid, 1)?;
+    let node2 = cluster.guest(1);
+    node2.run_ok(&format!("kill -CONT {pid}"))?;
+    workload.wait_for_beat(node2)?;
+    workload.finish(node2)?;
     Ok(())
 }

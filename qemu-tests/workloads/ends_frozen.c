@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Freezes and describes processes with threads=<n> (default 40) threads through the module, rounds=<n> times, while
+ * Freezes and describes processes with threads=<n> (default 20) threads through the module, rounds=<n> times, while
  * something happens to them at a random moment: they are killed, killed while they are stopped, exit, run another program,
  * make threads and let them end all the time, or get signals. seed=<n> repeats a run.
  *
@@ -227,7 +227,7 @@ int main(int argc, char **argv)
 	}
 	check_begin(argc, argv, "ends_frozen");
 	rounds = check_number("rounds", 1000);
-	threads = check_number("threads", 40);
+	threads = check_number("threads", 20);
 	hang = check_number("hang", 30);
 	state = check_number("seed", 1) * 2654435761u + 1;
 	find_family();

@@ -12,16 +12,19 @@
 //! stays queued until the task runs it; [`Park::release`] before that makes the callback return at once. The work's
 //! reference, and the reference to the module that goes with it, are dropped by the callback. The callback's last
 //! instructions run after that: [`drain`] waits for them before the module goes away.
+//!
+//! A task that job control has stopped may not run for days. When it is released, its work becomes one that only frees
+//! itself, with a function of the kernel, and both references are dropped at once.
 
 use crate::kx::deadline;
 use crate::kx::mm;
+use crate::kx::signal;
 use crate::kx::task::Task;
 use crate::kx::time;
 use crate::sys;
-use core::cell::UnsafeCell;
-use core::mem::offset_of;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicI64;
+use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
@@ -69,11 +72,19 @@ fn new_completion() -> impl PinInit<Opaque<bindings::completion>> {
     })
 }
 
+/// What is queued on a task. It is its own allocation, because a stopped task keeps it for longer than the park lives.
+#[repr(C)]
+struct Work {
+    head: bindings::callback_head,
+    /// A counted reference.
+    park: *const Park,
+}
+
 /// One task that is or will be parked.
 #[pin_data]
-#[repr(C)]
 pub(crate) struct Park {
-    work: UnsafeCell<bindings::callback_head>,
+    /// The [`Work`], null once it was taken back. Looked at only while the task cannot run it, because running frees it.
+    work: AtomicPtr<Work>,
     task: Task,
     state: AtomicU32,
     command: AtomicU32,
@@ -96,8 +107,7 @@ pub(crate) struct Park {
     access: Mutex<()>,
 }
 
-// SAFETY: `work` belongs to the kernel from `queue` until the callback runs and is touched by nobody else; completions
-// are made to be shared; the rest is `Sync` by itself.
+// SAFETY: Completions are made to be shared; the rest is `Sync` by itself.
 unsafe impl Sync for Park {}
 // SAFETY: Nothing in a park is bound to the task that made it.
 unsafe impl Send for Park {}
@@ -117,10 +127,7 @@ impl Park {
         };
         let park = Arc::pin_init(
             try_pin_init!(Self {
-                work: UnsafeCell::new(bindings::callback_head {
-                    next: core::ptr::null_mut(),
-                    func: Some(park_callback),
-                }),
+                work: AtomicPtr::new(core::ptr::null_mut()),
                 task,
                 state: AtomicU32::new(ParkState::Queued as u32),
                 command: AtomicU32::new(Command::None as u32),
@@ -137,27 +144,49 @@ impl Park {
             }),
             GFP_KERNEL,
         )?;
+        let work = KBox::new(
+            Work {
+                head: bindings::callback_head {
+                    next: core::ptr::null_mut(),
+                    func: Some(park_callback),
+                },
+                park: core::ptr::null(),
+            },
+            GFP_KERNEL,
+        )?;
+        let work = KBox::into_raw(work);
+        park.work.store(work, Ordering::Release);
         // SAFETY: The module is running this code, so it has a reference to add to.
         unsafe { sys::pmig_module_get() };
-        let work = park.work.get();
-        let queued = Arc::into_raw(park.clone());
-        // SAFETY: The task is kept by `Task`; `work` stays valid until the callback has run, because `queued` keeps a
-        // reference to the park that only the callback drops.
+        // SAFETY: The work is not queued yet, so it is ours. The task is kept by `Task`. The work stays valid until its
+        // function has run, because only that, or `take_back` through the function that it leaves there, frees it.
         let result = unsafe {
+            (*work).park = Arc::into_raw(park.clone());
             bindings::task_work_add(
                 park.task.as_ptr(),
-                work,
+                &raw mut (*work).head,
                 bindings::task_work_notify_mode_TWA_SIGNAL,
             )
         };
         if result != 0 {
-            // SAFETY: The work was not queued, so the reference that was meant for it is ours again.
-            drop(unsafe { Arc::from_raw(queued) });
-            // SAFETY: Gives back the reference of above.
-            unsafe { sys::pmig_module_put() };
+            // SAFETY: The work was not queued, so it and both references are ours again.
+            unsafe {
+                drop(Self::from_work(work));
+                sys::pmig_module_put();
+            }
             return Err(ESRCH);
         }
         Ok(park)
+    }
+
+    /// Frees a work and gives its reference.
+    ///
+    /// # Safety
+    ///
+    /// `work` must be one that `queue` has made, and nobody may use it any more.
+    unsafe fn from_work(work: *mut Work) -> Arc<Self> {
+        // SAFETY: As the caller says; `queue` has made it a box and counted the reference.
+        unsafe { Arc::from_raw(KBox::from_raw(work).park) }
     }
 
     /// The task.
@@ -250,7 +279,49 @@ impl Park {
 
     /// Lets the task run, whether it has come to the callback already or not.
     pub(crate) fn release(&self) {
-        self.tell(Command::Release);
+        if !self.take_back() {
+            self.tell(Command::Release);
+        }
+    }
+
+    /// Makes the work of a stopped task one that has nothing to do with this module. Says whether it could.
+    fn take_back(&self) -> bool {
+        if self.state() != ParkState::Queued || !self.task.is_stopped() {
+            return false;
+        }
+        let Ok(held) = self.hold() else {
+            return false;
+        };
+        let taken = signal::while_stopped(&held, || {
+            let work = match self.state() {
+                ParkState::Queued => self.work.swap(core::ptr::null_mut(), Ordering::AcqRel),
+                _ => core::ptr::null_mut(),
+            };
+            if work.is_null() {
+                return None;
+            }
+            // SAFETY: The task has not run the work, and cannot before this returns.
+            let (head, park) = unsafe { (&raw mut (*work).head, (*work).park) };
+            // SAFETY: The two types are called alike, with one pointer. The work is a box of its own and begins with
+            // `head`, so the kernel frees all of it.
+            unsafe {
+                (*head).func = Some(core::mem::transmute::<
+                    unsafe extern "C" fn(*const core::ffi::c_void),
+                    unsafe extern "C" fn(*mut bindings::callback_head),
+                >(bindings::kfree));
+            }
+            Some(park)
+        });
+        drop(held);
+        let Some(park) = taken.flatten() else {
+            return false;
+        };
+        // SAFETY: Both references were the callback's, which does not run any more. The session has another of each.
+        unsafe {
+            drop(Arc::from_raw(park));
+            sys::pmig_module_put();
+        }
+        true
     }
 
     /// Makes the release one into another life: user state was replaced while the task was parked.
@@ -408,12 +479,10 @@ pub(super) fn restart_interrupted_call() -> bool {
 /// # Safety
 ///
 /// Only as the function of a work that `Park::queue` has queued.
-unsafe extern "C" fn park_callback(work: *mut bindings::callback_head) {
-    // SAFETY: `work` is the field of a park whose reference `queue` gave away for this call.
-    let park = unsafe {
-        let park = work.cast::<u8>().sub(offset_of!(Park, work)).cast::<Park>();
-        Arc::from_raw(park.cast_const())
-    };
+unsafe extern "C" fn park_callback(head: *mut bindings::callback_head) {
+    // SAFETY: `head` is the first field of a work that `queue` gave away for this call.
+    let park = unsafe { Park::from_work(head.cast()) };
+    park.work.store(core::ptr::null_mut(), Ordering::Release);
     park.run();
     drop(park);
     // SAFETY: Gives back the reference that `queue` took. `drain` keeps the code here until this task has left it.

@@ -32,6 +32,13 @@ impl Drop for SiglockGuard<'_> {
     }
 }
 
+/// Runs `body` if job control has stopped the task, which can neither continue nor die meanwhile: both need the siglock
+/// (`prepare_signal()` and `get_signal()`, kernel/signal.c).
+pub(super) fn while_stopped<T>(held: &Held<'_>, body: impl FnOnce() -> T) -> Option<T> {
+    let _guard = SiglockGuard::lock(held);
+    held.task().is_stopped().then(body)
+}
+
 /// One action.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Action {

@@ -38,6 +38,9 @@
 #include "helpers.h"
 #include "btf_generated.h"
 
+/* A work that a stopped task keeps is freed by kfree(), which has another type than a work's function (kx/park.rs). */
+static_assert(!IS_ENABLED(CONFIG_CFI) && !IS_ENABLED(CONFIG_CFI_CLANG));
+
 struct task_struct *pmig_next_thread(struct task_struct *task)
 {
 	return __next_thread(task);
