@@ -110,6 +110,11 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .timeout(120),
         Case::new(
+            "memory that cannot be read is not taken for zeros",
+            broken_memory,
+        )
+        .unclean(),
+        Case::new(
             "the parent hears nothing of a migration that was aborted",
             parent,
         )
@@ -527,6 +532,47 @@ fn touched_while_frozen(cluster: &Cluster) -> Result<()> {
         workload.ensure_only_in(cluster, 0)?;
         workload.finish(node1)?;
     }
+    Ok(())
+}
+
+/// Has a page in memory that the machine calls broken (`MADV_HWPOISON`), and does not touch it. A child that shares the page
+/// does that, because the kernel kills who does it.
+const BROKEN: &str = "
+import ctypes, mmap, os, time
+area = mmap.mmap(-1, 65536, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.write(b'x' * 65536)
+start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+libc = ctypes.CDLL(None, use_errno=True)
+child = os.fork()
+if child == 0:
+    libc.madvise(ctypes.c_void_p(start + 4096), 4096, 100)
+    os._exit(ctypes.get_errno())
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -7, 'the memory is not broken'
+print('broken', flush=True)
+time.sleep(600)
+";
+
+fn broken_memory(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let node1 = cluster.guest(0);
+    node1.put("/shared/broken.py", BROKEN.as_bytes(), 0o644)?;
+    let pid = node1.start("python3 /shared/broken.py", "/shared/broken.log")?;
+    node1.wait_until(20, "[ -s /shared/broken.log ]")?;
+    let text = node1.run_ok("cat /shared/broken.log")?;
+    ensure!(text == "broken", "{text}\n{}", node1.dmesg_since_mark()?);
+    for _ in 0..2 {
+        let output = agents.pmigctl(0, &format!("migrate {pid} node2"))?;
+        ensure!(
+            output.code == Some(exit::STILL_HERE)
+                && output
+                    .errors()
+                    .contains("could not be sent (Memory page has hardware error"),
+            "{output}"
+        );
+        node1.run_ok(&format!("kill -0 {pid}"))?;
+    }
+    let log = node1.dmesg_since_mark()?;
+    ensure!(!log.contains("BUG") && !log.contains("WARNING"), "{log}");
     Ok(())
 }
 

@@ -15,10 +15,46 @@ const CAPACITY: usize = pmig_wire::pages::MAX_PAGES as usize;
 /// What the pages are taken for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// To read what is there; a hole or a page of zeros that nobody wrote is not made into a page.
+    /// To read what is there; a page of zeros that nobody wrote is none.
     Read,
     /// To write into, whatever the protection of a private mapping says.
     Write,
+}
+
+/// Counts references to up to `pages.len()` pages from `address` on. Returns how many.
+fn get(mm: &Mm, address: u64, flags: u32, pages: &mut [*mut bindings::page]) -> Result<usize> {
+    let mut locked = 1;
+    // SAFETY: The mm is alive and locked; `pages` has room for as many as are asked for; `locked` says afterwards whether
+    // the lock is still held.
+    let result = unsafe {
+        bindings::mmap_read_lock(mm.as_ptr());
+        let result = bindings::get_user_pages_remote(
+            mm.as_ptr(),
+            address as usize,
+            pages.len(),
+            flags,
+            pages.as_mut_ptr(),
+            &mut locked,
+        );
+        if locked != 0 {
+            bindings::mmap_read_unlock(mm.as_ptr());
+        }
+        result
+    };
+    usize::try_from(result).map_err(|_| Error::from_errno(result as i32))
+}
+
+/// Fails if what is at `address` cannot be read: a page in broken memory, or one that cannot be read back from swap. To
+/// `FOLL_DUMP` that is the same as a page of zeros (mm/gup.c).
+fn ensure_readable(mm: &Mm, address: u64) -> Result {
+    let mut page = [ptr::null_mut()];
+    let flags = bindings::FOLL_FORCE | bindings::FOLL_HWPOISON;
+    let taken = get(mm, address, flags, &mut page)?;
+    for page in page.iter().take(taken) {
+        // SAFETY: The reference is ours to drop.
+        unsafe { sys::pmig_put_page(*page) };
+    }
+    Ok(())
 }
 
 /// Counted references to some pages, in ascending order of addresses.
@@ -68,39 +104,25 @@ impl PageBatch {
         self.vectors.clear();
     }
 
-    /// Adds up to `count` pages from `address` on, and says how many. None if there is no page at `address`.
+    /// Adds up to `count` pages from `address` on, and says how many. None if there is a page of zeros at `address` that
+    /// nobody wrote. Fails for a page whose content cannot be had.
     pub(crate) fn take(&mut self, mm: &Mm, address: u64, count: usize) -> Result<usize> {
-        let room = CAPACITY.saturating_sub(self.pages.len()).min(count);
+        let mut pages = [ptr::null_mut(); 32];
+        let room = CAPACITY
+            .saturating_sub(self.pages.len())
+            .min(count)
+            .min(pages.len());
         let flags = match self.access {
-            // FOLL_DUMP: a hole is an error instead of a new page.
+            // FOLL_DUMP: the page of zeros is an error, and a hole stays one.
             Access::Read => bindings::FOLL_FORCE | bindings::FOLL_DUMP,
             Access::Write => bindings::FOLL_FORCE | bindings::FOLL_WRITE,
         };
-        let mut pages = [ptr::null_mut(); 32];
-        let room = room.min(pages.len());
-        let mut locked = 1;
-        // SAFETY: The mm is alive and locked; `pages` has room for as many as are asked for; `locked` says afterwards
-        // whether the lock is still held.
-        let result = unsafe {
-            bindings::mmap_read_lock(mm.as_ptr());
-            let result = bindings::get_user_pages_remote(
-                mm.as_ptr(),
-                address as usize,
-                room,
-                flags,
-                pages.as_mut_ptr(),
-                &mut locked,
-            );
-            if locked != 0 {
-                bindings::mmap_read_unlock(mm.as_ptr());
+        let taken = match get(mm, address, flags, pages.get_mut(..room).ok_or(EINVAL)?) {
+            Err(error) if error == EFAULT && self.access == Access::Read => {
+                ensure_readable(mm, address)?;
+                return Ok(0);
             }
-            result
-        };
-        let Ok(taken) = usize::try_from(result) else {
-            return match Error::from_errno(result as i32) {
-                error if error == EFAULT && self.access == Access::Read => Ok(0),
-                error => Err(error),
-            };
+            result => result?,
         };
         for page in pages.iter().take(taken) {
             // There is room: the vectors were made with the capacity of a whole batch.
