@@ -5,11 +5,11 @@
 //! a destination kills its vessels. After it, nothing happens without a word from an owner, so that at no time two copies
 //! run.
 //!
-//! | | freeze | thaw | commit | owner gone | kill | adopt | end | last task died |
-//! |---|---|---|---|---|---|---|---|---|
-//! | open | frozen | | | ended | ended (destination) | | ended | open (source), ended |
-//! | frozen | frozen | ended (source) | committed | ended | ended (destination) | | ended | ended |
-//! | committed | | ended | | committed, no owner | ended | committed, owned | | ended |
+//! | | freeze | thaw | commit | owner gone | kill | adopt | end |
+//! |---|---|---|---|---|---|---|---|
+//! | open | frozen | | | ended | ended (destination) | | ended |
+//! | frozen | frozen | ended (source) | committed | ended | ended (destination) | | ended |
+//! | committed | | ended | | committed, no owner | ended | committed, owned | |
 
 use pmig_wire::netlink::Role;
 use pmig_wire::netlink::SessionState;
@@ -31,13 +31,11 @@ pub enum Event {
     Adopt,
     /// The owner wants no more of it.
     End,
-    /// The last task of the session has died.
-    LastTaskDied,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Event; 8] = [
+    pub const ALL: [Event; 7] = [
         Event::Freeze,
         Event::Thaw,
         Event::Commit,
@@ -45,7 +43,6 @@ impl Event {
         Event::Kill,
         Event::Adopt,
         Event::End,
-        Event::LastTaskDied,
     ];
 }
 
@@ -128,10 +125,7 @@ impl Session {
             SessionState::Frozen => self.frozen(event),
             SessionState::Committed => self.committed(event),
             SessionState::Ended => match event {
-                // The end of the last task and of the owner may come in any order.
-                Event::OwnerGone | Event::LastTaskDied => {
-                    Ok((self.disowned(event), Action::Nothing))
-                }
+                Event::OwnerGone => Ok((self.disowned(event), Action::Nothing)),
                 _ => Err(Refused::Ended),
             },
         }
@@ -167,11 +161,6 @@ impl Session {
                 Role::Source => Err(Refused::NotFrozen),
                 Role::Destination => Ok(self.abort(event)),
             },
-            // A source has no task before the freeze; a vessel that dies takes its session along.
-            Event::LastTaskDied => match self.role {
-                Role::Source => Ok((self, Action::Nothing)),
-                Role::Destination => Ok((self.with(SessionState::Ended), Action::Nothing)),
-            },
         }
     }
 
@@ -191,7 +180,6 @@ impl Session {
                 Role::Source => Err(Refused::NotCommitted),
                 Role::Destination => Ok(self.abort(event)),
             },
-            Event::LastTaskDied => Ok((self.with(SessionState::Ended), Action::Nothing)),
         }
     }
 
@@ -209,7 +197,6 @@ impl Session {
                 },
                 Action::Own,
             )),
-            Event::LastTaskDied => Ok((self.with(SessionState::Ended), Action::Nothing)),
         }
     }
 }

@@ -28,8 +28,6 @@ fn expected(role: Role, state: S, event: Event) -> Result<(S, bool, Action), Ref
         (_, S::Open, E::Thaw | E::Commit) => Err(R::NotFrozen),
         (Role::Source, S::Open, E::Kill) => Err(R::NotFrozen),
         (Role::Destination, S::Open | S::Frozen, E::Kill) => Ok((S::Ended, true, A::Kill)),
-        (Role::Source, S::Open, E::LastTaskDied) => Ok((S::Open, true, A::Nothing)),
-        (Role::Destination, S::Open, E::LastTaskDied) => Ok((S::Ended, true, A::Nothing)),
 
         (Role::Source, S::Frozen, E::Thaw) => Ok((S::Ended, true, A::Release)),
         (Role::Destination, S::Frozen, E::Thaw) => Err(R::NotCommitted),
@@ -45,10 +43,7 @@ fn expected(role: Role, state: S, event: Event) -> Result<(S, bool, Action), Ref
         (_, S::Committed, E::OwnerGone) => Ok((S::Committed, false, A::Disown)),
         (_, S::Committed, E::Adopt) => Err(R::Owned),
 
-        (_, S::Frozen | S::Committed, E::LastTaskDied) => Ok((S::Ended, true, A::Nothing)),
-
         (_, S::Ended, E::OwnerGone) => Ok((S::Ended, false, A::Nothing)),
-        (_, S::Ended, E::LastTaskDied) => Ok((S::Ended, true, A::Nothing)),
         (_, S::Ended, _) => Err(R::Ended),
     }
 }
