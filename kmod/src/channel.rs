@@ -48,8 +48,15 @@ pub(crate) enum Job {
     Receive { mm: Mm, socket: Socket, stub: Span },
 }
 
-fn session(request: &Request<'_>) -> Result<Arc<Session>, Failure> {
+fn any_session(request: &Request<'_>) -> Result<Arc<Session>, Failure> {
     Session::find(request.u32(Attribute::Session)?)
+}
+
+/// The session that the request names, which the asking socket must own.
+fn session(request: &Request<'_>) -> Result<Arc<Session>, Failure> {
+    let session = any_session(request)?;
+    session.require_owner(request.port())?;
+    Ok(session)
 }
 
 fn task(request: &Request<'_>) -> Result<Task, Failure> {
@@ -211,7 +218,7 @@ fn status() -> Result<Dump, Failure> {
             (Attribute::Migration, &session.migration),
             (Attribute::Pid, &pid.to_ne_bytes()),
             (Attribute::Threads, &threads.to_ne_bytes()),
-            (Attribute::Owned, &[u8::from(session.is_owned())]),
+            (Attribute::Owned, &[u8::from(inner.core.owned)]),
         ];
         let mut parts = KVec::with_capacity(values.len(), GFP_KERNEL)?;
         for (attribute, value) in values {
@@ -240,7 +247,7 @@ impl Handler for Channel {
             Command::Kill => session(request)?.kill(),
             Command::Harvest => harvest(request),
             Command::Vessel => vessel(request),
-            Command::Adopt => session(request)?.adopt(request.port()),
+            Command::Adopt => any_session(request)?.adopt(request.port()),
             Command::Survey | Command::Capture | Command::Status | Command::Event => {
                 Err(EOPNOTSUPP.into())
             }

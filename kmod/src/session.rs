@@ -159,6 +159,7 @@ impl Session {
     pub(crate) fn open(owner: u32, role: Role, migration: [u8; 16]) -> Result<u32, Failure> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed).max(1);
         let core = core_session::Session::new(role);
+        let module = ModuleRef::new()?;
         let session = Arc::pin_init(
             pin_init!(Self {
                 id,
@@ -169,7 +170,7 @@ impl Session {
                     core,
                     members: KVec::new(),
                 }),
-                _module: ModuleRef::new(),
+                _module: module,
             }),
             GFP_KERNEL,
         )?;
@@ -188,9 +189,19 @@ impl Session {
             .ok_or_else(|| Failure::new(ENOENT, format_args!("there is no session {id}")))
     }
 
-    /// Whether a socket owns it.
-    pub(crate) fn is_owned(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) != 0
+    /// Fails unless the socket `port` owns it.
+    pub(crate) fn require_owner(&self, port: u32) -> Result<(), Failure> {
+        match self.owner.load(Ordering::Relaxed) {
+            owner if owner == port => Ok(()),
+            0 => Err(Failure::new(
+                EPERM,
+                format_args!("nobody owns the session: it has to be adopted first"),
+            )),
+            _ => Err(Failure::new(
+                EPERM,
+                format_args!("another socket owns the session"),
+            )),
+        }
     }
 
     /// All sessions.

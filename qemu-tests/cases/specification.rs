@@ -94,7 +94,7 @@ fn sessions(cluster: &Cluster) -> Result<()> {
         "import json, sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, '/pmig/ynl')
-from lib import YnlFamily
+from lib import NlError, YnlFamily
 family = YnlFamily('{SPECIFICATION}', schema='')
 migration = '{MIGRATION}'
 made = family.do('session-new', {{'role': 'destination', 'migration': migration}})
@@ -105,6 +105,11 @@ assert one['session'] == made['session'], (one, made)
 assert one['role'] == 'destination' and one['state'] == 'open', one
 assert one['migration'].replace(' ', '') == migration, one
 assert one['owned'] == 1 and one['threads'] == 0, one
+try:
+    YnlFamily('{SPECIFICATION}', schema='').do('session-end', made)
+    assert False, 'it is not the owner'
+except NlError as error:
+    assert 'another socket owns the session' in str(error), error
 family.do('session-end', made)
 assert family.dump('status', {{}}) == []
 print('well')"

@@ -93,7 +93,7 @@ pub(super) unsafe fn defer<H: Handler>(
             job,
             asker,
             message,
-            _module: ModuleRef::new(),
+            _module: ModuleRef::new()?,
         },
         GFP_KERNEL,
     )?;

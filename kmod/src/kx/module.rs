@@ -3,16 +3,20 @@
 //! References to this module: while one lives, the module cannot be unloaded.
 
 use crate::sys;
+use kernel::prelude::*;
 
 /// A reference to this module.
 pub(crate) struct ModuleRef(());
 
 impl ModuleRef {
-    /// Counts a reference. The caller runs in the module, so there is one to add to.
-    pub(crate) fn new() -> Self {
-        // SAFETY: See above.
-        unsafe { sys::pmig_module_get() };
-        Self(())
+    /// Counts a reference. Fails with `ENODEV` if the module is being unloaded: requests may come until the family is gone.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: May be called in any context.
+        if unsafe { sys::pmig_module_try_get() } {
+            Ok(Self(()))
+        } else {
+            Err(ENODEV)
+        }
     }
 }
 

@@ -156,7 +156,7 @@ impl Park {
         )?;
         let work = KBox::into_raw(work);
         park.work.store(work, Ordering::Release);
-        // SAFETY: The module is running this code, so it has a reference to add to.
+        // SAFETY: The session that this is done for has a reference, so there is one to add to.
         unsafe { sys::pmig_module_get() };
         // SAFETY: The work is not queued yet, so it is ours. The task is kept by `Task`. The work stays valid until its
         // function has run, because only that, or `take_back` through the function that it leaves there, frees it.
