@@ -147,6 +147,7 @@ pub(crate) fn cases() -> Vec<Case> {
             |cluster| move_and_check(cluster, "t1_thousand"),
         )
         .timeout(180),
+        Case::new("m1_swapped: memory that is swapped out", swapped),
         Case::new(
             "t4_stopped: what is stopped stays stopped until it is continued",
             stopped,
@@ -185,6 +186,49 @@ pub(crate) fn cases() -> Vec<Case> {
         .timeout(120),
     ]);
     cases
+}
+
+/// Swaps out all anonymous memory of a process.
+const PAGE_OUT: &str = "
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+PROCESS_MADVISE, MADV_PAGEOUT = 440, 21
+pid = int(sys.argv[1])
+process = os.pidfd_open(pid)
+for line in open(f'/proc/{pid}/maps'):
+    span, protection, _, device = line.split()[:4]
+    start, end = (int(word, 16) for word in span.split('-'))
+    if device == '00:00' and 'p' in protection and '[v' not in line:
+        vector = struct.pack('QQ', start, end - start)
+        libc.syscall(PROCESS_MADVISE, process, vector, 1, MADV_PAGEOUT, 0)
+";
+
+fn swapped(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let (node1, node2) = (cluster.guest(0), cluster.guest(1));
+    node1.run_ok(
+        "modprobe zram && echo 128M >/sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0",
+    )?;
+    let workload = Workload::start(node1, "m1_anonymous_memory large=16")?;
+    let pid = workload.pid;
+    // Stopped, so that it does not fetch its memory back before it is frozen.
+    node1.run_ok(&format!("kill -STOP {pid}"))?;
+    node1.wait_until(10, &format!("grep -q '^State:.T' /proc/{pid}/status"))?;
+    node1
+        .command(["python3", "-c", PAGE_OUT, &pid.to_string()])
+        .output_ok()?;
+    let swapped: u64 = node1
+        .run_ok(&format!(
+            "awk '/^VmSwap:/ {{ print $2 }}' /proc/{pid}/status"
+        ))?
+        .parse()?;
+    ensure!(swapped > 12 * 1024, "only {swapped} KiB are swapped out");
+    migrate(cluster, &agents, &workload, 0, 1)?;
+    node2.run_ok(&format!("kill -CONT {pid}"))?;
+    workload.wait_for_beat(node2)?;
+    workload.finish(node2)?;
+    node1.run_ok("swapoff /dev/zram0 && modprobe -r zram")?;
+    Ok(())
 }
 
 fn stopped(cluster: &Cluster) -> Result<()> {
