@@ -220,9 +220,9 @@ fn ends_frozen(cluster: &Cluster) -> Result<()> {
         ensure!(text.contains("OK "), "{text}");
         Ok(())
     };
-    once(rounds(100), 1)?;
+    once(20, 1)?;
     let before = Held::by(guest)?;
-    once(rounds(400), 2)?;
+    once(rounds(400).max(100), 2)?;
     Held::by(guest)?.ensure_not_above(&before, "400 processes that ended while frozen")?;
     guest
         .run_ok("rmmod pmig")

@@ -5,7 +5,7 @@
  * make threads and let them end all the time, or get signals. seed=<n> repeats a run.
  *
  * Every request is answered within hang=<seconds> (default 30), each process ends when it is killed, and no session is
- * left. How often which request succeeded is noted; each must have failed and succeeded.
+ * left. How often which request succeeded is noted; in 100 rounds and more each must have failed and succeeded.
  */
 #include "netlink.h"
 #include <poll.h>
@@ -251,7 +251,8 @@ int main(int argc, char **argv)
 		if (succeeded[command] || failed[command])
 			check_log("NOTE command %d: %lu succeeded, %lu failed", command, succeeded[command],
 				  failed[command]);
-	CHECK(succeeded[FREEZE] && failed[FREEZE] && succeeded[CAPTURE] && failed[CAPTURE] && succeeded[COMMIT] &&
-	      failed[COMMIT], "what happened did not come at all moments");
+	if (rounds >= 100)
+		CHECK(succeeded[FREEZE] && failed[FREEZE] && succeeded[CAPTURE] && failed[CAPTURE] &&
+		      succeeded[COMMIT] && failed[COMMIT], "what happened did not come at all moments");
 	check_done(rounds);
 }
