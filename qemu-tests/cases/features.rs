@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use anyhow::Result;
+use qemu_tests::rig::scaled;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 
@@ -284,10 +285,13 @@ fn blocked_calls(cluster: &Cluster, calls: &[&str], wait: u32) -> Result<()> {
 
 fn long_call(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
-    let workload = Workload::start(
-        cluster.guest(0),
-        "t5_blocked_call call=nanosleep wait=15000 slack=2000 rounds=1",
-    )?;
+    // Long enough for three moves, also where they take long.
+    let wait = scaled(Duration::from_secs(15)).min(Duration::from_secs(60));
+    let command = format!(
+        "t5_blocked_call call=nanosleep wait={} slack=2000 rounds=1",
+        wait.as_millis()
+    );
+    let workload = Workload::start(cluster.guest(0), &command)?;
     for (from, to) in [(0, 1), (1, 0), (0, 1)] {
         std::thread::sleep(Duration::from_secs(1));
         migrate(cluster, &agents, &workload, from, to)?;

@@ -31,6 +31,9 @@ pub const TOOL: &str = "/pmig/pmigctl";
 /// The documented port of agents.
 pub const PORT: u16 = 7788;
 
+/// How long an agent hears nothing of its peer before it gives it up, by default.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long loading and starting may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -109,7 +112,11 @@ impl Agents<'_> {
     /// The same with more options, for instance to inject a fault.
     pub fn start_with(&self, index: usize, options: &[&str]) -> Result<()> {
         let guest = self.guest(index);
-        let words = [TOOL, "agent", "--insecure"];
+        // Longer on a slow rig, where threads may not run for seconds; not as long as commands may take.
+        let timeout = (scaled(PEER_TIMEOUT).min(PEER_TIMEOUT * 4))
+            .as_secs()
+            .to_string();
+        let words = [TOOL, "agent", "--insecure", "--peer-timeout", &timeout];
         let mut agent = guest
             .command(words.iter().chain(options).copied())
             .spawn()

@@ -97,7 +97,7 @@ impl Client {
 /// An agent that ends the connection has done nothing.
 fn gone(error: FrameError) -> Failure {
     match error {
-        FrameError::Closed | FrameError::Io(_) => Failure::new(
+        FrameError::Closed | FrameError::Silent | FrameError::Io(_) => Failure::new(
             FailureCode::NoAgent,
             format!("the agent of this host went away: {error}"),
         ),

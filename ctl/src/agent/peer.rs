@@ -33,22 +33,24 @@ use std::time::UNIX_EPOCH;
 
 /// How long a connection may take to come about.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a peer may take to answer its first message.
-pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(5);
-/// How long a peer may take to compare a process with what it has.
-pub(crate) const OBSTACLES_LIMIT: Duration = Duration::from_secs(60);
+/// How long a peer that is alive may take to answer, also if it has to compare a process with what it has.
+pub(crate) const REPLY_LIMIT: Duration = Duration::from_secs(60);
 /// A peer that is asked about a migration may have to thaw the process first.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How often the peer's clock is read; the quickest answer counts.
 const CLOCK_ROUNDS: usize = 8;
 
-/// Says hello on a new connection.
-pub(crate) fn greet(connection: &mut dyn Connection, hello: &Hello) -> Result<Welcome, Failure> {
+/// Says hello on a new connection, and waits for at most `silence` for the answer.
+pub(crate) fn greet(
+    connection: &mut dyn Connection,
+    hello: &Hello,
+    silence: Duration,
+) -> Result<Welcome, Failure> {
     connection
-        .set_read_timeout(Some(HELLO_LIMIT))
+        .set_read_timeout(Some(silence))
         .map_err(super::system_error("the connection"))?;
     connection
-        .set_write_timeout(Some(HELLO_LIMIT))
+        .set_write_timeout(Some(silence))
         .map_err(super::system_error("the connection"))?;
     write_body(connection, hello)?;
     Ok(read_body(connection)?)
@@ -75,6 +77,7 @@ pub(crate) fn query(
     greet(
         connection.as_mut(),
         &hello(agent, Purpose::Query(query.migration), Vec::new()),
+        agent.options.link.silence,
     )?;
     connection
         .set_read_timeout(Some(ANSWER_LIMIT))
@@ -101,7 +104,7 @@ pub(crate) fn clock_offset_ns(link: &Link) -> Result<i64, Failure> {
         let begin = Instant::now();
         let here = realtime_ns();
         link.send(&TimeRequest)?;
-        let there: TimeReply = link.receive(HELLO_LIMIT)?;
+        let there: TimeReply = link.receive(REPLY_LIMIT)?;
         let round = begin.elapsed();
         let middle = here.saturating_add(i64::try_from(round.as_nanos() / 2).unwrap_or(i64::MAX));
         let offset = there.realtime_ns.saturating_sub(middle);
@@ -151,13 +154,14 @@ pub fn inspect(
         port: 0,
         facts,
     };
-    let welcome = greet(connection.as_mut(), &hello)?;
-    let link = Link::start(connection, LinkOptions::default(), Cancel::new())
+    let options = LinkOptions::default();
+    let welcome = greet(connection.as_mut(), &hello, options.silence)?;
+    let link = Link::start(connection, options, Cancel::new())
         .map_err(super::system_error("the connection"))?;
     let obstacles = match survey {
         Some(survey) => {
             send_offer(&link, 0, survey)?;
-            link.receive::<Obstacles>(OBSTACLES_LIMIT)?
+            link.receive::<Obstacles>(REPLY_LIMIT)?
                 .0
                 .into_iter()
                 .map(ObstacleReport::sanitized)

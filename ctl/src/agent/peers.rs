@@ -3,7 +3,6 @@
 
 use super::destination;
 use super::doubt;
-use super::peer::HELLO_LIMIT;
 use super::Agent;
 use super::Cancel;
 use crate::journal::Entry;
@@ -106,11 +105,12 @@ fn refuse(mut connection: Box<dyn Connection>, limit: usize) {
 
 /// Reads the hello and does what it asks for.
 fn answer(agent: &Agent, mut connection: Box<dyn Connection>) -> Result<(), Failure> {
+    let silence = agent.options.link.silence;
     connection
-        .set_read_timeout(Some(HELLO_LIMIT))
+        .set_read_timeout(Some(silence))
         .map_err(super::system_error("the connection"))?;
     connection
-        .set_write_timeout(Some(HELLO_LIMIT))
+        .set_write_timeout(Some(silence))
         .map_err(super::system_error("the connection"))?;
     let result = read_body::<Hello>(connection.as_mut()).map_err(Failure::from);
     let hello = match result {

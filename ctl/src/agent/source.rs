@@ -214,7 +214,8 @@ impl SourceRun<'_> {
             let mut connection = agent.transport.connect(&address, peer::CONNECT_LIMIT)?;
             phases.set_connection(connection.as_ref())?;
             let hello = peer::hello(agent, Purpose::Migrate(migration), facts);
-            let welcome = peer::greet(connection.as_mut(), &hello)?;
+            let silence = agent.options.link.silence;
+            let welcome = peer::greet(connection.as_mut(), &hello, silence)?;
             own.extend(agent.machine.compare(&welcome.facts)?);
             let link = Link::start(connection, agent.options.link, cancel.clone())
                 .map_err(super::system_error("the connection"))?;
@@ -241,7 +242,7 @@ impl SourceRun<'_> {
         let pid = self.request.pid;
         self.phases.run(Phase::Admit, |_| {
             peer::send_offer(link, pid, survey)?;
-            let theirs = link.receive::<Obstacles>(peer::OBSTACLES_LIMIT)?.0;
+            let theirs = link.receive::<Obstacles>(peer::REPLY_LIMIT)?.0;
             let mut all = own;
             for obstacle in theirs.into_iter().map(ObstacleReport::sanitized) {
                 // Both sides compare the hosts, and say the same in slightly different words.
@@ -311,6 +312,7 @@ impl SourceRun<'_> {
             peer::greet(
                 pages.as_mut(),
                 &peer::hello(agent, Purpose::Pages(migration), Vec::new()),
+                agent.options.link.silence,
             )?;
             // From here on the module waits on this socket, and the link says whether the peer still lives.
             pages.set_read_timeout(None).map_err(&lost)?;

@@ -137,6 +137,9 @@ pub struct AgentArgs {
     /// Migrations that may go on at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub max_migrations: u32,
+    /// A peer that says nothing for so long is lost, and a migration that may be undone is undone (`5`, `1m`)
+    #[arg(long, value_name = "TIME", default_value = "5", value_parser = parse_peer_timeout)]
+    pub peer_timeout: Duration,
     /// Do something wrong at a point of a migration, for tests: `source:commit:end:kill`, `destination:rebuild:error`
     #[arg(long, value_name = "SIDE:PHASE[:EDGE]:ACTION", hide = true)]
     pub fault: Vec<Fault>,
@@ -245,6 +248,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a usable time"))
 }
 
+/// The same, for the silence of a peer: one that is well says something every second.
+fn parse_peer_timeout(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_secs(3);
+    match parse_duration(text)? {
+        time if time < SHORTEST => Err(format!("less than {} s", SHORTEST.as_secs())),
+        time => Ok(time),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,5 +283,7 @@ mod tests {
         ] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(parse_peer_timeout("3"), Ok(Duration::from_secs(3)));
+        assert!(parse_peer_timeout("2999ms").is_err());
     }
 }

@@ -13,6 +13,7 @@ use crate::journal::Journal;
 use crate::kernel::netlink::Netlink;
 use crate::proto::Failure;
 use crate::proto::FailureCode;
+use crate::proto::LinkOptions;
 use crate::transport::TcpPort;
 use crate::transport::TcpTransport;
 use anyhow::Context as _;
@@ -61,6 +62,10 @@ pub(super) fn run(context: &Context, arguments: &AgentArgs) -> anyhow::Result<Ex
     // Before the listener, so that nobody is called who does not know his own decisions.
     let options = Options {
         max_migrations: arguments.max_migrations as usize,
+        link: LinkOptions {
+            silence: arguments.peer_timeout,
+            ..LinkOptions::default()
+        },
         ..Options::default()
     };
     let faults = Faults::new(arguments.fault.clone());

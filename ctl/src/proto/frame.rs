@@ -40,9 +40,12 @@ pub enum FrameError {
     /// The connection was closed between two messages.
     #[error("the peer closed the connection")]
     Closed,
+    /// Nothing came in time.
+    #[error("the peer has fallen silent")]
+    Silent,
     /// The connection failed, or was closed inside a message.
     #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The bytes are no message.
     #[error("the peer sent something that is not pmig's protocol: {0}")]
     Garbage(&'static str),
@@ -65,11 +68,21 @@ pub enum FrameError {
     Aborted(Box<Failure>),
 }
 
+impl From<io::Error> for FrameError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // What a read or write that takes longer than the timeout of its socket fails with.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => FrameError::Silent,
+            _ => FrameError::Io(error),
+        }
+    }
+}
+
 impl From<FrameError> for Failure {
     fn from(error: FrameError) -> Self {
         let code = match &error {
             FrameError::Aborted(failure) => return (**failure).clone(),
-            FrameError::Closed | FrameError::Io(_) => FailureCode::LinkLost,
+            FrameError::Closed | FrameError::Silent | FrameError::Io(_) => FailureCode::LinkLost,
             FrameError::Version(_) => FailureCode::PeerVersion,
             FrameError::Garbage(_) | FrameError::Unexpected { .. } | FrameError::Body(_) => {
                 FailureCode::ProtocolError

@@ -233,10 +233,6 @@ fn read_all(
                 frame.parse::<Ping>().err().map(Failure::from)
             }
             Ok(_) => None,
-            Err(FrameError::Io(error)) if is_timeout(error) => Some(Failure::new(
-                FailureCode::LinkLost,
-                "the peer has fallen silent",
-            )),
             Err(error) => Some(Failure::new(FailureCode::LinkLost, error.to_string())),
         };
         let is_over = result.is_err();
@@ -249,13 +245,6 @@ fn read_all(
             return;
         }
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
 }
 
 fn ping_until(closed: &Closed, writer: &Mutex<Box<dyn Connection>>, interval: Duration) {

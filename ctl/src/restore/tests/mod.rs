@@ -306,7 +306,9 @@ fn a_vessel_without_spawner_outlives_its_release() {
     vessel.detach();
     assert_ne!(status(pid, "PPid:"), std::process::id().to_string());
     vessel.release();
-    assert_eq!(status(pid, "State:").chars().next(), Some('S'));
+    // Asleep, or on its way there.
+    let state = status(pid, "State:");
+    assert!(state.starts_with(['S', 'R']), "{state}");
     let pidfd = process::pidfd_open(pid).expect("lives");
     process::pidfd_send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL).expect("kill");
 }
