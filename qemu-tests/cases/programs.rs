@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::ensure;
 use anyhow::Context;
 use anyhow::Result;
+use qemu_tests::rig::scaled;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 use qemu_tests::Guest;
@@ -99,6 +100,13 @@ fn bash(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// How long a program works that is moved in the middle, if it runs as fast as it did to try: much longer than the move.
+fn busy_seconds() -> f64 {
+    scaled(Duration::from_secs(10))
+        .min(Duration::from_secs(40))
+        .as_secs_f64()
+}
+
 /// A filter reads a file of this guest's making, is moved when it has read a part of it, and must give the right result.
 fn half_way(cluster: &Cluster, filter: &str, right: impl Fn(&str) -> String) -> Result<()> {
     let agents = agents(cluster)?;
@@ -165,9 +173,9 @@ with open('{file}.in', 'wb') as f:
     guest.run_ok_within(120, &make(4))?;
     let begin = Instant::now();
     guest.run_ok_within(120, &format!("{filter} {file}.in >/dev/null"))?;
-    // From that the size that keeps it busy for about ten seconds, within what the disk and the time allow.
+    // From that the size that keeps it busy for a while, within what the disk and the time allow.
     let per_mebibyte = (begin.elapsed().as_secs_f64() / 4.0).max(0.001);
-    let size = ((10.0 / per_mebibyte) as u64).clamp(16, 1500);
+    let size = ((busy_seconds() / per_mebibyte) as u64).clamp(16, 1500);
     guest.run_ok(&format!(
         "for n in $(seq {}); do cat {file}.in; done >{file}.all; mv {file}.all {file}.in",
         size / 4
@@ -180,7 +188,7 @@ fn sqlite(cluster: &Cluster) -> Result<()> {
     let (node1, node2) = (cluster.guest(0), cluster.guest(1));
     let begin = Instant::now();
     node1.run_ok_within(60, &format!("sh {PROGRAMS}/sqlite.sh /shared/probe 50000"))?;
-    let rows = (50_000.0 * 10.0 / begin.elapsed().as_secs_f64().max(0.05)) as u64;
+    let rows = (50_000.0 * busy_seconds() / begin.elapsed().as_secs_f64().max(0.05)) as u64;
     let workload = Workload::launch(
         node1,
         "sqlite",
