@@ -234,7 +234,7 @@ impl Spec {
         args(&[
             "-append",
             &format!(
-                "console=ttyS0 loglevel=5 pmig.init={init} pmig.address={}/24 pmig.first-pid={number}0000 \
+                "console=ttyS0 loglevel=5 pmig.init={init} pmig.address={}/24 pmig.first-pid={number}000000 \
                  systemd.hostname={name} \
                  systemd.machine_id=706d69670000400080000000000000{number:02x} systemd.show_status=0 \
                  systemd.default_timeout_start_sec=60 systemd.log_target=journal {}",
