@@ -224,8 +224,8 @@ fn ends_frozen(cluster: &Cluster) -> Result<()> {
     };
     once(20, 1)?;
     let before = Held::by(guest)?;
-    once(rounds(400).max(100), 2)?;
-    Held::by(guest)?.ensure_not_above(&before, "400 processes that ended while frozen")?;
+    once(rounds(200).max(100), 2)?;
+    Held::by(guest)?.ensure_not_above(&before, "hundreds of processes that ended while frozen")?;
     guest
         .run_ok("rmmod pmig")
         .context("something holds the module")?;
