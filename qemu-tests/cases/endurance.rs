@@ -11,6 +11,7 @@ use anyhow::Result;
 use qemu_tests::agents::MODULE;
 use qemu_tests::case::skip;
 use qemu_tests::rig::rounds;
+use qemu_tests::rig::scaled;
 use qemu_tests::Case;
 use qemu_tests::Cluster;
 use qemu_tests::Guest;
@@ -308,11 +309,14 @@ fn hundred_times(cluster: &Cluster) -> Result<()> {
 fn many_at_once(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
     let node1 = cluster.guest(0);
+    // All stand still for longer when eight are moved at once.
+    let jump = scaled(Duration::from_secs(10)).as_millis();
+    let clocks = format!("t7_clocks jump={jump}");
     let commands = [
         "m1_anonymous_memory large=8",
         "t1_threads",
         "t4_signals",
-        "t7_clocks jump=10000",
+        &clocks,
         "t9_registers",
         "f1_files",
         "f4_pipes",
