@@ -72,9 +72,9 @@ fn cannot_park(park: &Park) -> Failure {
         .and_then(|name| core::str::from_utf8(name).ok())
         .unwrap_or("?");
     Failure::new(
-        ETIMEDOUT,
+        EBUSY,
         format_args!(
-            "thread {} ({name}) does not come to a point where it can be frozen",
+            "thread {} ({name}) cannot be frozen where it is now",
             park.task().global_tid()
         ),
     )

@@ -9,6 +9,7 @@ mod drain;
 mod endurance;
 mod faults;
 mod features;
+mod frozen;
 mod module;
 mod programs;
 mod refusals;
@@ -28,5 +29,6 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(refusals::cases());
     cases.extend(drain::cases());
     cases.extend(faults::cases());
+    cases.extend(frozen::cases());
     cases
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod deadline;
 pub(crate) mod deferred;
+mod facts;
 pub(crate) mod file;
 pub(crate) mod host;
 pub(crate) mod mm;
