@@ -89,6 +89,11 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .timeout(120),
         Case::new(
+            "a destination that takes its time gets all pages",
+            slow_destination,
+        )
+        .timeout(120),
+        Case::new(
             "both agents die while a process is frozen, and come back",
             both_die,
         )
@@ -327,6 +332,16 @@ fn timeout(cluster: &Cluster) -> Result<()> {
     );
     without_fault(&agents, 0)?;
     recover(cluster, &agents, &workload, &format!("{output}"))
+}
+
+/// For longer than a peer may be silent, and than the kernel tries to get rid of what it has to send.
+fn slow_destination(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let workload = Workload::start(cluster.guest(0), "m1_anonymous_memory large=64")?;
+    with_fault(&agents, 1, "destination:transfer:delay=12000")?;
+    migrate(cluster, &agents, &workload, 0, 1)?;
+    workload.finish(cluster.guest(1))?;
+    without_fault(&agents, 1)
 }
 
 fn both_die(cluster: &Cluster) -> Result<()> {

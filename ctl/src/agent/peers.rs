@@ -198,10 +198,7 @@ fn deliver(
     }
     welcome(agent, connection.as_mut(), false)?;
     connection
-        .set_read_timeout(None)
-        .map_err(super::system_error("the page connection"))?;
-    connection
-        .set_write_timeout(None)
+        .wait_for_ever()
         .map_err(super::system_error("the page connection"))?;
     agent.registry.deliver_pages(migration, connection)
 }

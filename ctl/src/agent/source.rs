@@ -41,6 +41,7 @@ use crate::proto::Running;
 use crate::proto::Welcome;
 use crate::strategy::StopAndCopy;
 use crate::strategy::Strategy;
+use crate::transport::Connection;
 use crate::transport::PeerAddress;
 use pmig_core::obstacle::selection;
 use pmig_core::phase::Phase;
@@ -159,8 +160,10 @@ impl SourceRun<'_> {
             return Err(give_back(source, failure));
         }
         let moved = self.capture(source.as_mut()).and_then(|captured| {
-            let totals = self.transfer(source.as_mut(), &peer.link, &captured)?;
+            let (totals, pages) = self.transfer(source.as_mut(), &peer.link, &captured)?;
             self.rebuild(&peer.link)?;
+            // Only now: the kernel gives a connection up sooner that nobody has open, whatever is still on its way.
+            drop(pages);
             Ok((captured, totals))
         });
         let (captured, totals) = match moved {
@@ -296,7 +299,7 @@ impl SourceRun<'_> {
         source: &mut dyn Source,
         link: &Link,
         captured: &Captured,
-    ) -> Result<PageTotals, Failure> {
+    ) -> Result<(PageTotals, Box<dyn Connection>), Failure> {
         let (agent, cancel, strategy) = (self.agent, self.cancel, self.strategy);
         let (migration, address) = (self.migration, self.address.clone());
         let mut send = |phases: &Phases<'_>| {
@@ -315,8 +318,7 @@ impl SourceRun<'_> {
                 agent.options.link.silence,
             )?;
             // From here on the module waits on this socket, and the link says whether the peer still lives.
-            pages.set_read_timeout(None).map_err(&lost)?;
-            pages.set_write_timeout(None).map_err(&lost)?;
+            pages.wait_for_ever().map_err(&lost)?;
             let total = captured.memory_bytes;
             let mut progress = |sent: PageTotals| {
                 phases.report(Progress::Bytes {
@@ -329,7 +331,7 @@ impl SourceRun<'_> {
                 pages: totals.pages,
                 bytes: totals.bytes,
             })?;
-            Ok(totals)
+            Ok((totals, pages))
         };
         self.phases.run(Phase::Transfer, |phases| {
             send(phases).map_err(|failure| reason_or(cancel, failure))

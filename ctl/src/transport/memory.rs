@@ -180,6 +180,11 @@ impl Connection for MemoryConnection {
         self.stream.set_write_timeout(timeout)
     }
 
+    fn wait_for_ever(&self) -> io::Result<()> {
+        self.stream.set_read_timeout(None)?;
+        self.stream.set_write_timeout(None)
+    }
+
     fn try_clone(&self) -> io::Result<Box<dyn Connection>> {
         Ok(Box::new(Self {
             stream: self.stream.try_clone()?,

@@ -29,6 +29,9 @@ pub trait Connection: Read + Write + Send + fmt::Debug {
     fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
     /// How long a write may wait before it fails.
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
+    /// Lets every read and write wait as long as it takes, also while the other end reads nothing: somebody else watches
+    /// whether the peer still lives, and ends the connection if it does not.
+    fn wait_for_ever(&self) -> io::Result<()>;
     /// Another handle of the same connection.
     fn try_clone(&self) -> io::Result<Box<dyn Connection>>;
     /// Ends the connection for all its handles, here and there. Whoever waits in a call on it comes back.

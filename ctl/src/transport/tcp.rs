@@ -112,6 +112,13 @@ impl Connection for TcpStream {
         TcpStream::set_write_timeout(self, timeout)
     }
 
+    fn wait_for_ever(&self) -> io::Result<()> {
+        TcpStream::set_read_timeout(self, None)?;
+        TcpStream::set_write_timeout(self, None)?;
+        // It also counts the time in which a peer that lives has no room for more.
+        Ok(setsockopt(self, sockopt::TcpUserTimeout, &0)?)
+    }
+
     fn try_clone(&self) -> io::Result<Box<dyn Connection>> {
         Ok(Box::new(TcpStream::try_clone(self)?))
     }
