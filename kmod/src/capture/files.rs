@@ -48,7 +48,8 @@ struct Place {
 /// Collects the open files of one process.
 pub(super) struct Files {
     task: Task,
-    is_frozen: bool,
+    /// How many references the calls that the process is in may hold.
+    calls: usize,
     known: KVVec<Known>,
     ids: RBTree<usize, u32>,
     /// How many open files of each pipe are known.
@@ -199,9 +200,13 @@ fn empty_record(id: u32) -> File {
 impl Files {
     /// A collection for the process that `leader` leads.
     pub(super) fn new(leader: &Task, is_frozen: bool) -> Result<Self> {
+        let calls = match is_frozen {
+            true => 0,
+            false => leader.calls_with_files()?,
+        };
         Ok(Self {
             task: leader.clone(),
-            is_frozen,
+            calls,
             known: KVVec::new(),
             ids: RBTree::new(),
             pipes: RBTree::new(),
@@ -316,13 +321,8 @@ impl Files {
 
     /// References to an open file that the process does not hold itself.
     fn outside(&self, known: &Known) -> usize {
-        // One reference is the collection's own. A call on a descriptor that a thread is in holds another for a moment,
-        // and poll() as long as it waits (fs/select.c): while they run, one for each.
-        let calls = if known.is_descriptor && !self.is_frozen {
-            self.task.thread_count()
-        } else {
-            0
-        };
+        // One reference is the collection's own, and while the process runs, its calls hold some.
+        let calls = if known.is_descriptor { self.calls } else { 0 };
         let excess = known
             .file
             .references()

@@ -190,6 +190,11 @@ impl Task {
         Some(raw.sched_info.last_arrival.saturating_add(ran))
     }
 
+    /// How often it has gone to sleep by itself, preemption apart (`__schedule()`, kernel/sched/core.c).
+    pub(super) fn sleeps(&self) -> u64 {
+        self.raw().nvcsw as u64
+    }
+
     /// Whether job control has stopped it.
     pub(crate) fn is_stopped(&self) -> bool {
         // SAFETY: The task is alive.
@@ -259,6 +264,28 @@ impl Task {
         let mut threads = KVVec::with_capacity(room, GFP_KERNEL)?;
         self.collect(&mut threads, room);
         Ok(threads)
+    }
+
+    /// How many calls its threads are in that may hold references to open files while the process runs.
+    ///
+    /// A table of descriptors with one user lends its files without counting (`__fget_light()`, fs/file.c); only `poll` and
+    /// its kin count as long as they wait (`__pollwait()`, fs/select.c).
+    pub(crate) fn calls_with_files(&self) -> Result<usize> {
+        const POLLS: [u32; 4] = [
+            bindings::__NR_poll,
+            bindings::__NR_ppoll,
+            bindings::__NR_select,
+            bindings::__NR_pselect6,
+        ];
+        let threads = self.threads()?;
+        if threads.len() > 1 {
+            return Ok(threads.len());
+        }
+        // SAFETY: The task is kept; its stack may go, which the helper expects.
+        let call = unsafe { sys::pmig_task_last_call(self.as_ptr()) };
+        Ok(usize::from(
+            POLLS.iter().any(|number| i64::from(*number) == call as i64),
+        ))
     }
 
     /// Kills the process.

@@ -61,6 +61,19 @@ struct pt_regs *pmig_task_pt_regs(struct task_struct *task)
 	return task_pt_regs(task);
 }
 
+/*
+ * The number of the system call that a task that may run has made last, or -1. Only a hint: the task may give up its stack
+ * at any time.
+ */
+long pmig_task_last_call(struct task_struct *task)
+{
+	unsigned long call;
+
+	if (copy_from_kernel_nofault(&call, &task_pt_regs(task)->orig_ax, sizeof(call)))
+		return -1;
+	return call;
+}
+
 bool pmig_task_on_cpu(struct task_struct *task)
 {
 	return smp_load_acquire(&task->on_cpu);

@@ -74,6 +74,7 @@ struct task_struct *pmig_next_thread(struct task_struct *task);
 struct task_struct *pmig_next_process(struct task_struct *task);
 bool pmig_pid_alive(struct task_struct *task);
 struct pt_regs *pmig_task_pt_regs(struct task_struct *task);
+long pmig_task_last_call(struct task_struct *task);
 bool pmig_task_on_cpu(struct task_struct *task);
 bool pmig_task_is_stopped(struct task_struct *task);
 int pmig_task_nice(struct task_struct *task);
