@@ -110,6 +110,10 @@ const MOVES: &[(&str, &str)] = &[
         "f4_pipes_in_packet_mode: packets stay packets",
         "f4_pipes packets=1",
     ),
+    (
+        "f13_events: eventfds, signalfds, timerfds, epoll sets in every mode",
+        "f13_events early=20",
+    ),
 ];
 
 /// What waits in a call that ends by itself or by a second thread.
@@ -135,6 +139,19 @@ const CALLS: &[&str] = &[
     "sigsuspend",
     "sigtimedwait",
     "sigwaitinfo",
+    "epoll_wait",
+    "eventfd-read",
+    "timerfd-read",
+    "timerfd-realtime-read",
+    "signalfd-read",
+];
+
+/// What the kernel does not restart with the time that is left.
+const STARTED_ANEW: &[&str] = &[
+    "sigtimedwait",
+    "epoll_wait-timeout",
+    "epoll_pwait-timeout",
+    "epoll_pwait2-timeout",
 ];
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -159,6 +176,11 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .timeout(240),
         Case::new(
+            "t5_time_left: what the kernel would start anew takes only the time that is left",
+            time_left,
+        )
+        .timeout(120),
+        Case::new(
             "t5_one_long_call: a sleep goes on over three moves",
             long_call,
         )
@@ -178,10 +200,11 @@ pub(crate) fn cases() -> Vec<Case> {
             |cluster| travel(cluster, "t4_signals", &[1, 0]),
         ),
         Case::new(
-            "o8_files_there_and_back: the same with files and pipes",
+            "o8_files_there_and_back: the same with files, pipes and events",
             |cluster| {
                 travel(cluster, "f1_files", &[1, 0])?;
-                travel(cluster, "f4_pipes", &[1, 0])
+                travel(cluster, "f4_pipes", &[1, 0])?;
+                travel(cluster, "f13_events early=40", &[1, 0])
             },
         )
         .timeout(120),
@@ -280,6 +303,30 @@ fn blocked_calls(cluster: &Cluster, calls: &[&str], wait: u32) -> Result<()> {
         failures.len(),
         failures.join("\n")
     );
+    Ok(())
+}
+
+/// Moved when most of the wait is over: with all of its time again it would end far too late.
+fn time_left(cluster: &Cluster) -> Result<()> {
+    let agents = agents(cluster)?;
+    let wait = scaled(Duration::from_secs(8)).min(Duration::from_secs(40));
+    let slack = wait / 2;
+    let mut moved = Vec::new();
+    for call in STARTED_ANEW {
+        let command = format!(
+            "t5_blocked_call call={call} wait={} slack={} rounds=1",
+            wait.as_millis(),
+            slack.as_millis()
+        );
+        moved.push(Workload::start(cluster.guest(0), &command)?);
+    }
+    std::thread::sleep(slack);
+    for workload in &moved {
+        migrate(cluster, &agents, workload, 0, 1)?;
+    }
+    for workload in moved {
+        workload.finish(cluster.guest(1))?;
+    }
     Ok(())
 }
 

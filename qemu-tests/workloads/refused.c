@@ -25,11 +25,9 @@
 #include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 
 static char *path;
@@ -94,28 +92,31 @@ static void netlink_socket(void)
 	CHECK_CALL("socket", socket(AF_NETLINK, SOCK_RAW, 0));
 }
 
-static void epoll(void)
+/* The set watches a file that is only on its way through a socket. */
+static void epoll_target(void)
 {
-	CHECK_CALL("epoll_create1", epoll_create1(0));
+	int set = CHECK_CALL("epoll_create1", epoll_create1(0)), pair[2], fd = CHECK_CALL("eventfd", eventfd(0, 0));
+	struct epoll_event event = { .events = EPOLLIN };
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct iovec byte = { "x", 1 };
+	struct msghdr message = {
+		.msg_iov = &byte, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
+
+	CHECK_CALL("epoll_ctl", epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+	CHECK_CALL("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	CHECK_CALL("sendmsg", sendmsg(pair[0], &message, 0));
+	close(fd);
 }
 
-static void an_eventfd(void)
+static void shared_eventfd(void)
 {
 	CHECK_CALL("eventfd", eventfd(3, 0));
-}
-
-static void a_signalfd(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	CHECK_CALL("signalfd", signalfd(-1, &set, 0));
-}
-
-static void a_timerfd(void)
-{
-	CHECK_CALL("timerfd_create", timerfd_create(CLOCK_MONOTONIC, 0));
+	child = fork_child();
 }
 
 static void inotify(void)
@@ -548,10 +549,8 @@ static const struct {
 	{ "tcp-listening", "socket", tcp_listening },
 	{ "unix-socket-pair", "socket", unix_pair },
 	{ "netlink-socket", "socket", netlink_socket },
-	{ "epoll", "epoll", epoll },
-	{ "eventfd", "eventfd", an_eventfd },
-	{ "signalfd", "signalfd", a_signalfd },
-	{ "timerfd", "timerfd", a_timerfd },
+	{ "epoll-target", "epoll-target", epoll_target },
+	{ "shared-eventfd", "event-descriptor-shared", shared_eventfd },
 	{ "inotify", "inotify", inotify },
 	{ "pidfd", "pidfd", a_pidfd },
 	{ "memfd", "memfd", memfd },

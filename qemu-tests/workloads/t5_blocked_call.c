@@ -16,12 +16,16 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/select.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 
 static int64_t wait_ns, slack_ns, early_ns;
 static int64_t late_ns;
-static int ends[2];
+static int ends[2], events = -1;
 static uint32_t word;
 static volatile sig_atomic_t handled;
 static pthread_t main_thread;
@@ -95,6 +99,11 @@ static void wake_later(void)
 static void wake_by_pipe(void)
 {
 	CHECK(write(ends[1], "byte", 4) == 4, "write: %s", strerror(errno));
+}
+
+static void wake_by_eventfd(void)
+{
+	CHECK_CALL("eventfd_write", eventfd_write(events, 7));
 }
 
 static void wake_by_futex(void)
@@ -310,6 +319,104 @@ static void call_sigwaitinfo(void)
 	CHECK_EQUAL("sigwaitinfo", sigwaitinfo(&set, &info), SIGUSR1);
 }
 
+/* Waits in the epoll set; the pipe or, with a timeout, nothing ends it. */
+static void wait_in_set(long number, uint64_t limit, bool masked)
+{
+	struct epoll_event event;
+	sigset_t mask;
+	long result;
+
+	sigfillset(&mask);
+	result = syscall(number, events, &event, 1, limit, masked ? &mask : NULL, 8);
+	if (wake) {
+		CHECK(result == 1, "wait in an epoll set: got %ld, %s", result, strerror(errno));
+		CHECK_EQUAL("data of the event", event.data.u64, 0x1234567890abcdef);
+		check_pipe();
+	} else {
+		CHECK(!result, "wait in an epoll set with a timeout: got %ld, %s", result, strerror(errno));
+	}
+}
+
+static void call_epoll_wait(void)
+{
+	wake_later();
+	wait_in_set(SYS_epoll_wait, -1, false);
+}
+
+static void call_epoll_wait_timeout(void)
+{
+	wait_in_set(SYS_epoll_wait, wait_ns / 1000000, false);
+}
+
+static void call_epoll_pwait_timeout(void)
+{
+	sigset_t before, after;
+
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	wait_in_set(SYS_epoll_pwait, wait_ns / 1000000, true);
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	CHECK(!memcmp(&before, &after, 8), "the mask after epoll_pwait is not the one before");
+}
+
+static void call_epoll_pwait2_timeout(void)
+{
+	struct timespec t = span(wait_ns);
+
+	wait_in_set(SYS_epoll_pwait2, (uint64_t)&t, true);
+}
+
+static void call_eventfd_read(void)
+{
+	uint64_t count = 0;
+
+	wake_later();
+	CHECK(read(events, &count, 8) == 8, "read of an eventfd: %s", strerror(errno));
+	CHECK_EQUAL("count", count, 7);
+}
+
+static void call_timerfd_read(void)
+{
+	struct itimerspec t = { .it_value = span(wait_ns) };
+	uint64_t ticks = 0;
+
+	CHECK_CALL("timerfd_settime", timerfd_settime(events, 0, &t, NULL));
+	CHECK(read(events, &ticks, 8) == 8, "read of a timerfd: %s", strerror(errno));
+	CHECK_EQUAL("expirations", ticks, 1);
+}
+
+static void call_signalfd_read(void)
+{
+	struct signalfd_siginfo info = { 0 };
+
+	wake_later();
+	CHECK(read(events, &info, sizeof(info)) == sizeof(info), "read of a signalfd: %s", strerror(errno));
+	CHECK_EQUAL("signal", info.ssi_signo, SIGUSR1);
+}
+
+/* Makes the descriptor that some of the calls wait on. */
+static void make_events(const char *call)
+{
+	sigset_t set;
+
+	if (!strncmp(call, "epoll", 5)) {
+		struct epoll_event event = { .events = EPOLLIN, .data.u64 = 0x1234567890abcdef };
+
+		events = CHECK_CALL("epoll_create1", epoll_create1(EPOLL_CLOEXEC));
+		CHECK_CALL("epoll_ctl", epoll_ctl(events, EPOLL_CTL_ADD, ends[0], &event));
+	} else if (!strncmp(call, "eventfd", 7)) {
+		events = CHECK_CALL("eventfd", eventfd(0, EFD_CLOEXEC));
+	} else if (!strcmp(call, "timerfd-read")) {
+		events = CHECK_CALL("timerfd_create", timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+	} else if (!strcmp(call, "timerfd-realtime-read")) {
+		events = CHECK_CALL("timerfd_create", timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC));
+	} else if (!strncmp(call, "signalfd", 8)) {
+		sigemptyset(&set);
+		sigaddset(&set, SIGUSR1);
+		pthread_sigmask(SIG_BLOCK, &set, NULL);
+		events = CHECK_CALL("signalfd", signalfd(-1, &set, SFD_CLOEXEC));
+	}
+}
+
 /* Makes room in the full pipe once per wait. */
 static void *drainer(void *unused)
 {
@@ -352,6 +459,14 @@ static const struct {
 	{ "sigsuspend", call_sigsuspend, wake_by_signal },
 	{ "sigtimedwait", call_sigtimedwait, NULL },
 	{ "sigwaitinfo", call_sigwaitinfo, wake_by_signal },
+	{ "epoll_wait", call_epoll_wait, wake_by_pipe },
+	{ "epoll_wait-timeout", call_epoll_wait_timeout, NULL },
+	{ "epoll_pwait-timeout", call_epoll_pwait_timeout, NULL },
+	{ "epoll_pwait2-timeout", call_epoll_pwait2_timeout, NULL },
+	{ "eventfd-read", call_eventfd_read, wake_by_eventfd },
+	{ "timerfd-read", call_timerfd_read, NULL },
+	{ "timerfd-realtime-read", call_timerfd_read, NULL },
+	{ "signalfd-read", call_signalfd_read, wake_by_signal },
 };
 
 int main(int argc, char **argv)
@@ -376,6 +491,7 @@ int main(int argc, char **argv)
 	main_thread = pthread_self();
 	CHECK_CALL("sigaction", sigaction(SIGUSR1, &action, NULL));
 	CHECK_CALL("pipe", pipe2(ends, O_CLOEXEC));
+	make_events(call);
 	if (calls[i].call == call_pipe_write) {
 		static char bytes[4096];
 

@@ -157,7 +157,13 @@ impl Machine for HostMachine {
     }
 
     fn survey(&self, pid: u32) -> Result<Survey, Failure> {
-        let records = self.open()?.survey(pid)?;
+        let mut records = self.open()?.survey(pid)?;
+        // What cannot be read as an image is refused for that.
+        if let Ok(mut image) = Image::from_records(&records) {
+            let described = capture::event_files(pid, &mut image, Moment::Running);
+            described.map_err(failure(FailureCode::CaptureFailed))?;
+            records = image.to_records();
+        }
         let process = ProcessFacts::read(pid).map_err(failure(FailureCode::SystemError))?;
         Ok(Survey {
             records,
@@ -282,11 +288,12 @@ impl Source for HostSource {
         let failed = failure(FailureCode::CaptureFailed);
         let records = self.kernel.capture(self.session, self.pid)?;
         let mut image = own_image(&records)?;
+        capture::settle_files(self.pid, &mut image).map_err(&failed)?;
+        capture::pipe_contents(self.pid, &mut image).map_err(&failed)?;
+        capture::event_files(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
         image
             .require_complete()
             .map_err(failure(FailureCode::CaptureFailed))?;
-        capture::settle_files(self.pid, &mut image).map_err(&failed)?;
-        capture::pipe_contents(self.pid, &mut image).map_err(&failed)?;
         self.ranges = capture::scan_pages(self.pid, &image).map_err(&failed)?;
         let memory_bytes = self.ranges.iter().map(length).fold(0, u64::saturating_add);
         Ok(Captured {

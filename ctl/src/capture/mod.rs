@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the source agent reads of a frozen process itself.
 //!
-//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], then the records are complete and can be
-//! sent; [`scan_pages`] says which pages the module shall send. Nothing here changes the process.
+//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], [`event_files`], then the records are complete
+//! and can be sent; [`scan_pages`] says which pages the module shall send. Nothing here changes what the process can see.
 #![forbid(unsafe_code)]
 
+mod events;
 mod files;
 mod namespace;
 mod pages;
@@ -13,6 +14,7 @@ mod pipes;
 mod tests;
 
 use crate::image::Image;
+use crate::restore::Moment;
 use pmig_wire::pages::PageRange;
 
 /// Why the agent's share of a capture failed.
@@ -45,6 +47,12 @@ pub fn scan_pages(pid: u32, image: &Image) -> Result<Vec<PageRange>, CaptureErro
 /// Copies what waits in the pipes of the frozen process into the image. Nothing is consumed.
 pub fn pipe_contents(pid: u32, image: &mut Image) -> Result<(), CaptureError> {
     pipes::contents(pid, image)
+}
+
+/// Describes the eventfds, signalfds, timerfds and epoll sets of the process. Of a process that still runs (`Moment::Running`)
+/// what changes meanwhile may be missing.
+pub fn event_files(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
+    events::describe(pid, image, moment)
 }
 
 /// Writes what the frozen process has written to files out to storage, and brings sizes, times and names in the image up

@@ -5,6 +5,13 @@ use super::*;
 use crate::image::PipeBytes;
 use crate::restore::testing::*;
 use crate::restore::SpawnOptions;
+use pmig_wire::event::EpollEntry;
+use pmig_wire::event::Eventfd;
+use pmig_wire::event::Signalfd;
+use pmig_wire::event::Timerfd;
+use pmig_wire::event::CLOCK_MONOTONIC;
+use pmig_wire::event::EVENTFD_SEMAPHORE;
+use pmig_wire::event::TIMERFD_ABSOLUTE;
 use pmig_wire::file::open;
 use pmig_wire::file::FileKind;
 use pmig_wire::mm::vma;
@@ -208,4 +215,98 @@ fn files_are_settled() {
     assert!(moved.has(open::UNLINKED));
     assert_eq!(moved.file.size.get(), 4);
     assert!(!of(cwd).has(open::UNLINKED));
+}
+
+/// A clock of this host, nanoseconds.
+fn monotonic() -> i64 {
+    crate::host::HostClocks::now().expect("clocks").monotonic
+}
+
+#[test]
+fn what_waits_for_events_is_described_as_it_was_made() {
+    if !possible() {
+        return;
+    }
+    let mut image = image(free_pid(1));
+    let none = Path::new("");
+    let both = open::READ | open::WRITE;
+    let count = add_file(&mut image, FileKind::Eventfd, none, both | open::NONBLOCK);
+    let signals = add_file(&mut image, FileKind::Signalfd, none, both);
+    let timers = [(); 4].map(|()| add_file(&mut image, FileKind::Timerfd, none, both));
+    let set = add_file(&mut image, FileKind::Epoll, none, both);
+    for (fd, file) in [(3, count), (30, count), (4, signals), (6, set)] {
+        add_descriptor(&mut image, fd, file, 0);
+    }
+    for (fd, file) in (10..).zip(timers) {
+        add_descriptor(&mut image, fd, file, 0);
+    }
+    image.eventfds.push(Eventfd {
+        file: count.into(),
+        flags: EVENTFD_SEMAPHORE.into(),
+        count: (u64::from(u32::MAX) + 9).into(),
+    });
+    image.signalfds.push(Signalfd {
+        file: signals.into(),
+        reserved: 0.into(),
+        mask: (1 << 9 | 1 << 62).into(),
+    });
+    let now = monotonic();
+    let second = 1_000_000_000;
+    // Not set, set once, set again and again, due many times already.
+    for (file, ticks, expires, interval) in [
+        (timers[0], 0, 0, 0),
+        (timers[1], 0, now + 50 * second, 0),
+        (timers[2], 4, now + 60 * second, 3 * second),
+        (timers[3], 2, now - 9 * second, 10 * second),
+    ] {
+        image.timerfds.push(Timerfd {
+            file: file.into(),
+            clock: CLOCK_MONOTONIC.into(),
+            flags: TIMERFD_ABSOLUTE.into(),
+            reserved: 0.into(),
+            ticks: ticks.into(),
+            expires: expires.into(),
+            interval: (interval as u64).into(),
+        });
+    }
+    let (errors, once) = (0x18, libc::EPOLLONESHOT as u32);
+    // By its number; by a number that means another file; by one that means none; one that has reported its event.
+    for (target, fd, events) in [
+        (count, 3, errors | 1),
+        (signals, 3, errors | 1 | libc::EPOLLET as u32),
+        (timers[0], 90, errors | 4),
+        (count, 30, once),
+    ] {
+        image.epoll_entries.push(EpollEntry {
+            file: set.into(),
+            target: target.into(),
+            fd: fd.into(),
+            events: events.into(),
+            data: (u64::from(fd) << 40).into(),
+        });
+    }
+    let mut vessel = vessel(&image, &SpawnOptions::default());
+    vessel.build(&image).expect("build");
+    let mut copy = image.clone();
+    event_files(vessel.pid(), &mut copy, Moment::Frozen).expect("described");
+    assert_eq!(copy.eventfds, image.eventfds);
+    assert_eq!(copy.signalfds, image.signalfds);
+    let sorted = |image: &Image| {
+        let mut all = image.epoll_entries.clone();
+        all.sort_by_key(|entry| (entry.fd.get(), entry.target.get()));
+        all
+    };
+    assert_eq!(sorted(&copy), sorted(&image));
+    let mut timers = copy.timerfds.clone();
+    timers.sort_by_key(|timer| timer.file.get());
+    let found: Vec<_> = timers
+        .iter()
+        .map(|timer| (timer.ticks.get(), timer.interval.get() as i64))
+        .collect();
+    assert_eq!(found, [(0, 0), (0, 0), (4, 3 * second), (3, 10 * second)]);
+    assert_eq!(timers[0].expires.get(), 0);
+    for (timer, expected) in timers.iter().zip([0, 50, 60, 1]).skip(1) {
+        let late = timer.expires.get() - now - expected * second;
+        assert!((0..second / 10).contains(&late), "{late} ns late");
+    }
 }

@@ -217,7 +217,7 @@ mod tests {
                 VANISHES_LATER => Err(Failure::new(FailureCode::ProcessDied, "gone")),
                 FAILS => Err(Failure::new(FailureCode::LinkLost, "cut")),
                 REFUSED_THERE => Err(Failure::not_movable(vec![Found::new(
-                    &source::EPOLL,
+                    &source::INOTIFY,
                     "descriptor 4",
                 )
                 .report()])),
@@ -296,7 +296,7 @@ mod tests {
             .iter()
             .find(|item| item.pid == REFUSED_THERE)
             .expect("there");
-        assert_eq!(refused.obstacles[0].code, "epoll");
+        assert_eq!(refused.obstacles[0].code, "inotify");
         assert_eq!((report.moved(), report.stayed()), (1, 3));
         assert_eq!(report.exit_status(), ExitStatus::Stayed);
     }

@@ -8,12 +8,17 @@ use super::PipeBytes;
 use super::RegisterSet;
 use super::ThreadCredentials;
 use super::ThreadImage;
+use super::MAX_EPOLL_ENTRIES;
 use super::MAX_FILES;
 use super::MAX_PENDING;
 use super::MAX_PIPE_BYTES;
 use super::MAX_THREADS;
 use super::MAX_VMAS;
 use pmig_wire::cred::Credentials;
+use pmig_wire::event::EpollEntry;
+use pmig_wire::event::Eventfd;
+use pmig_wire::event::Signalfd;
+use pmig_wire::event::Timerfd;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
 use pmig_wire::file::PipeData;
@@ -48,6 +53,10 @@ struct Draft {
     descriptors: Vec<Descriptor>,
     pipe_data: Vec<PipeBytes>,
     pipe_bytes: usize,
+    eventfds: Vec<Eventfd>,
+    signalfds: Vec<Signalfd>,
+    timerfds: Vec<Timerfd>,
+    epoll_entries: Vec<EpollEntry>,
     threads: Vec<ThreadImage>,
     thread_index: HashMap<u32, usize>,
     actions: Vec<Action>,
@@ -119,6 +128,15 @@ impl Draft {
                 });
                 Ok(())
             }
+            Kind::Eventfd => push(&mut self.eventfds, kind, MAX_FILES, *parse(record)?.0),
+            Kind::Signalfd => push(&mut self.signalfds, kind, MAX_FILES, *parse(record)?.0),
+            Kind::Timerfd => push(&mut self.timerfds, kind, MAX_FILES, *parse(record)?.0),
+            Kind::EpollEntry => push(
+                &mut self.epoll_entries,
+                kind,
+                MAX_EPOLL_ENTRIES,
+                *parse(record)?.0,
+            ),
             Kind::Thread => self.take_thread(*parse(record)?.0),
             Kind::Registers => {
                 let (registers, bytes) = parse::<Registers>(record)?;
@@ -241,6 +259,10 @@ impl Draft {
         image.files = self.files;
         image.descriptors = self.descriptors;
         image.pipe_data = self.pipe_data;
+        image.eventfds = self.eventfds;
+        image.signalfds = self.signalfds;
+        image.timerfds = self.timerfds;
+        image.epoll_entries = self.epoll_entries;
         image.threads = self.threads;
         image.actions = self.actions;
         image.pending = self.pending;

@@ -65,6 +65,18 @@ pub(super) fn encode(image: &Image) -> Vec<u8> {
             &data.bytes,
         );
     }
+    for one in &image.eventfds {
+        buffer.record(one, &[]);
+    }
+    for one in &image.signalfds {
+        buffer.record(one, &[]);
+    }
+    for one in &image.timerfds {
+        buffer.record(one, &[]);
+    }
+    for entry in &image.epoll_entries {
+        buffer.record(entry, &[]);
+    }
     for one in &image.threads {
         thread(&mut buffer, one);
     }

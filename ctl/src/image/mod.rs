@@ -13,6 +13,10 @@ mod tests;
 mod validate;
 
 use pmig_wire::cred::Credentials;
+use pmig_wire::event::EpollEntry;
+use pmig_wire::event::Eventfd;
+use pmig_wire::event::Signalfd;
+use pmig_wire::event::Timerfd;
 use pmig_wire::file::open;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
@@ -48,6 +52,8 @@ pub const MAX_THREADS: usize = 1 << 18;
 pub const MAX_PENDING: usize = 1 << 20;
 /// The most bytes that wait in the pipes of one process.
 pub const MAX_PIPE_BYTES: usize = 1 << 30;
+/// The most entries of all epoll sets of one process.
+pub const MAX_EPOLL_ENTRIES: usize = 1 << 20;
 /// The end of the addresses that a program gets without asking for more than 47 bits.
 pub const ADDRESS_END: u64 = (1 << 47) - pmig_wire::PAGE_SIZE;
 
@@ -227,6 +233,14 @@ pub struct Image {
     pub descriptors: Vec<Descriptor>,
     /// What waits in the pipes, in order for each pipe.
     pub pipe_data: Vec<PipeBytes>,
+    /// What the eventfds hold.
+    pub eventfds: Vec<Eventfd>,
+    /// What the signalfds wait for.
+    pub signalfds: Vec<Signalfd>,
+    /// How the timerfds are set.
+    pub timerfds: Vec<Timerfd>,
+    /// What the epoll sets watch.
+    pub epoll_entries: Vec<EpollEntry>,
     /// Threads, the leader first.
     pub threads: Vec<ThreadImage>,
     /// Signal actions other than the default.
@@ -292,6 +306,10 @@ impl Image {
             files: Vec::new(),
             descriptors: Vec::new(),
             pipe_data: Vec::new(),
+            eventfds: Vec::new(),
+            signalfds: Vec::new(),
+            timerfds: Vec::new(),
+            epoll_entries: Vec::new(),
             threads: vec![ThreadImage {
                 thread,
                 registers: Vec::new(),

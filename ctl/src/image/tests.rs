@@ -59,12 +59,34 @@ prop_compose! {
         data in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..4),
         signals in prop::collection::btree_set(1u32..9, 0..5),
         bytes in prop::collection::vec(any::<u8>(), 0..500),
+        watched in prop::collection::btree_set(0u32..3000, 0..6),
     ) -> Image {
         let mut image = Image::empty(pid);
         image.files = (1..).zip(&paths).map(|(id, path)| file(id, FileKind::Regular, path)).collect();
         let pipe = image.files.len() as u32 + 1;
         image.files.push(file(pipe, FileKind::Pipe, ""));
         image.process.executable.set(1);
+        let [counts, signals_of, timers, set] = [1, 2, 3, 4].map(|number| pipe + number);
+        image.files.push(file(counts, FileKind::Eventfd, ""));
+        image.files.push(file(signals_of, FileKind::Signalfd, ""));
+        image.files.push(file(timers, FileKind::Timerfd, ""));
+        image.files.push(file(set, FileKind::Epoll, ""));
+        let mut one = Eventfd::new_zeroed();
+        one.file.set(counts);
+        image.eventfds.push(one);
+        let mut one = Signalfd::new_zeroed();
+        one.file.set(signals_of);
+        image.signalfds.push(one);
+        let mut one = Timerfd::new_zeroed();
+        one.file.set(timers);
+        image.timerfds.push(one);
+        for fd in watched {
+            let mut entry = EpollEntry::new_zeroed();
+            entry.file.set(set);
+            entry.target.set(counts);
+            entry.fd.set(fd);
+            image.epoll_entries.push(entry);
+        }
         let mut address = 0x10000;
         for (gap, size, backed) in gaps {
             let start = address + gap * 4096;
@@ -204,6 +226,40 @@ fn references_must_resolve() {
     let mut registers = Registers::new_zeroed();
     registers.tid.set(6);
     unresolved(with(&image, &registers, &[]));
+}
+
+#[test]
+fn what_waits_for_events_belongs_to_a_file_of_its_kind() {
+    let mut image = Image::empty(5);
+    image.files.push(file(1, FileKind::Eventfd, ""));
+    image.files.push(file(2, FileKind::Timerfd, ""));
+    image.files.push(file(3, FileKind::Epoll, ""));
+    assert!(image.require_complete().is_err());
+    let mut count = Eventfd::new_zeroed();
+    count.file.set(2);
+    assert!(with(&image, &count, &[]).is_err());
+    count.file.set(1);
+    let image = with(&image, &count, &[]).expect("of its kind");
+    assert!(with(&image, &count, &[]).is_err());
+    let mut timer = Timerfd::new_zeroed();
+    timer.file.set(2);
+    timer.clock.set(2);
+    assert!(with(&image, &timer, &[]).is_err());
+    timer.clock.set(1);
+    timer.expires.set(-1);
+    assert!(with(&image, &timer, &[]).is_err());
+    timer.expires.set(1);
+    let image = with(&image, &timer, &[]).expect("a timer");
+    let mut entry = EpollEntry::new_zeroed();
+    entry.file.set(3);
+    entry.target.set(4);
+    assert!(with(&image, &entry, &[]).is_err());
+    entry.target.set(3);
+    let image = with(&image, &entry, &[]).expect("an entry");
+    assert!(with(&image, &entry, &[]).is_err());
+    entry.target.set(0);
+    let lost = with(&image, &entry, &[]).expect("it can be told");
+    assert!(lost.require_complete().is_err());
 }
 
 #[test]

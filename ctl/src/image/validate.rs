@@ -4,6 +4,9 @@
 use super::Image;
 use super::ImageError;
 use super::OpenFile;
+use pmig_wire::event::EVENTFD_SEMAPHORE;
+use pmig_wire::event::TIMERFD_ABSOLUTE;
+use pmig_wire::event::TIMERFD_CANCEL_ON_SET;
 use pmig_wire::file::FileKind;
 use pmig_wire::mm::vma;
 use pmig_wire::record::Kind;
@@ -45,6 +48,7 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     process(image)?;
     memory(image)?;
     files(image)?;
+    events(image)?;
     threads(image)?;
     signals(image)
 }
@@ -197,6 +201,60 @@ fn files(image: &Image) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// Each record belongs to a file of its kind, and no file has two.
+fn events(image: &Image) -> Result<(), ImageError> {
+    let mut seen = HashSet::new();
+    let mut belongs = |kind: Kind, id: u32, to: FileKind| {
+        if resolve(image, kind, id.into(), id)?.kind() != to {
+            return invalid(kind, id.into(), "the file is of another kind");
+        }
+        if seen.insert(id) {
+            Ok(())
+        } else {
+            Err(ImageError::Duplicate(kind, id.into()))
+        }
+    };
+    for one in &image.eventfds {
+        belongs(Kind::Eventfd, one.file.get(), FileKind::Eventfd)?;
+        if one.flags.get() & !EVENTFD_SEMAPHORE != 0 {
+            return invalid(Kind::Eventfd, one.file.get().into(), "unknown flags");
+        }
+    }
+    for one in &image.signalfds {
+        belongs(Kind::Signalfd, one.file.get(), FileKind::Signalfd)?;
+    }
+    for one in &image.timerfds {
+        let id = u64::from(one.file.get());
+        belongs(Kind::Timerfd, one.file.get(), FileKind::Timerfd)?;
+        if one.flags.get() & !(TIMERFD_ABSOLUTE | TIMERFD_CANCEL_ON_SET) != 0 {
+            return invalid(Kind::Timerfd, id, "unknown flags");
+        }
+        if one.expiry_clock().is_none() {
+            return invalid(Kind::Timerfd, id, "there is no timer on such a clock");
+        }
+        if one.expires.get() < 0 || one.interval.get() > i64::MAX as u64 {
+            return invalid(Kind::Timerfd, id, "the time is out of range");
+        }
+    }
+    let mut seen = HashSet::new();
+    for entry in &image.epoll_entries {
+        let (id, target, fd) = (entry.file.get(), entry.target.get(), entry.fd.get());
+        if resolve(image, Kind::EpollEntry, id.into(), id)?.kind() != FileKind::Epoll {
+            return invalid(Kind::EpollEntry, id.into(), "the file is of another kind");
+        }
+        if fd >= FD_END {
+            return invalid(Kind::EpollEntry, fd.into(), "the number is too large");
+        }
+        if target != 0 {
+            resolve(image, Kind::EpollEntry, id.into(), target)?;
+            if !seen.insert((id, target, fd)) {
+                return Err(ImageError::Duplicate(Kind::EpollEntry, fd.into()));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn threads(image: &Image) -> Result<(), ImageError> {
     let leader = image
         .threads
@@ -287,6 +345,7 @@ pub(super) fn require_complete(image: &Image) -> Result<(), ImageError> {
             "the number of threads is another",
         );
     }
+    complete_events(image)?;
     for one in &image.threads {
         for note in [NOTE_PRSTATUS, NOTE_XSTATE] {
             if !one
@@ -302,4 +361,35 @@ pub(super) fn require_complete(image: &Image) -> Result<(), ImageError> {
         }
     }
     Ok(())
+}
+
+/// Each descriptor that waits for events has its record, and each epoll entry its target.
+fn complete_events(image: &Image) -> Result<(), ImageError> {
+    let mut described: HashSet<u32> = HashSet::new();
+    described.extend(image.eventfds.iter().map(|one| one.file.get()));
+    described.extend(image.signalfds.iter().map(|one| one.file.get()));
+    described.extend(image.timerfds.iter().map(|one| one.file.get()));
+    for open in &image.files {
+        let kind = match open.kind() {
+            FileKind::Eventfd => Kind::Eventfd,
+            FileKind::Signalfd => Kind::Signalfd,
+            FileKind::Timerfd => Kind::Timerfd,
+            _ => continue,
+        };
+        if !described.contains(&open.id()) {
+            return Err(ImageError::Missing(kind));
+        }
+    }
+    match image
+        .epoll_entries
+        .iter()
+        .find(|entry| entry.target.get() == 0)
+    {
+        Some(entry) => invalid(
+            Kind::EpollEntry,
+            entry.fd.get().into(),
+            "it watches no file of the process",
+        ),
+        None => Ok(()),
+    }
 }

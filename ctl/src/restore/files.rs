@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Open files: opened again by path, with their descriptors and mappings.
 
+use super::events;
 use super::identity;
 use super::list::args;
 use super::list::Argument;
@@ -18,6 +19,7 @@ use crate::sys::file::STATX_FLAGS;
 use crate::sys::file::STATX_MASK;
 use crate::sys::file::STATX_SIZE;
 use pmig_wire::file::open;
+use pmig_wire::file::Descriptor;
 use pmig_wire::file::FileKind;
 use pmig_wire::file::DESCRIPTOR_CLOEXEC;
 use pmig_wire::record::Kind;
@@ -114,7 +116,7 @@ pub(super) struct Files<'a> {
     pub(super) image: &'a Image,
     pub(super) opener: Opener,
     uses: Uses<'a>,
-    /// No descriptor of the process has this number or a higher one.
+    /// This number and all above are in nobody's way.
     pub(super) scratch: u32,
 }
 
@@ -123,10 +125,13 @@ const SPARE: u32 = 8;
 
 impl<'a> Files<'a> {
     pub(super) fn new(vessel: &'a Vessel, image: &'a Image) -> Self {
-        let last = image
+        let used = image
             .descriptors
-            .last()
-            .map_or(0, |descriptor| descriptor.fd.get());
+            .iter()
+            .map(|descriptor| descriptor.fd.get());
+        // Under some of these numbers an epoll set knows a file that has another one by now.
+        let added = image.epoll_entries.iter().map(|entry| entry.fd.get());
+        let last = used.chain(added).max().unwrap_or(0);
         Self {
             vessel,
             image,
@@ -154,6 +159,9 @@ impl<'a> Files<'a> {
                     self.file(of)?;
                 }
                 FileKind::Pipe => {}
+                FileKind::Eventfd | FileKind::Signalfd | FileKind::Timerfd | FileKind::Epoll => {
+                    events::make(self, of)?;
+                }
                 // Shared anonymous memory is made with the mappings.
                 FileKind::Memfd if !descriptors => {}
                 kind => {
@@ -162,7 +170,20 @@ impl<'a> Files<'a> {
                 }
             }
         }
-        super::pipes::build(self)
+        super::pipes::build(self)?;
+        events::watch(self)
+    }
+
+    /// The descriptor with this number.
+    pub(super) fn descriptor(&self, fd: u32) -> Option<&'a Descriptor> {
+        let all = &self.image.descriptors;
+        let index = all.binary_search_by_key(&fd, |one| one.fd.get()).ok()?;
+        all.get(index)
+    }
+
+    /// A number that the open file `id` has.
+    pub(super) fn number_of(&self, id: u32) -> Option<u32> {
+        Some(self.uses.descriptors(id).first()?.fd.get())
     }
 
     /// The groups of the process decide what its user may open.

@@ -26,6 +26,7 @@ mod check;
 mod control;
 mod credentials;
 mod error;
+mod events;
 mod files;
 mod identity;
 mod layout;

@@ -144,6 +144,16 @@ pub fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(count as usize)
 }
 
+/// Lets a timerfd count the expirations that it has not counted yet, and set itself to the next one. Whoever reads it gets the
+/// same as without (`timerfd_gettime(2)`).
+pub fn settle_timer(timer: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a structure of integers.
+    let mut now: libc::itimerspec = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure lives as long as the call.
+    answer(unsafe { libc::timerfd_gettime(timer.as_raw_fd(), &mut now) }.into())?;
+    Ok(())
+}
+
 /// Writes an open file's data and size out to storage.
 pub fn sync(file: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is passed.

@@ -26,6 +26,26 @@ pub fn pidfd_getfd(process: BorrowedFd<'_>, fd: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Whether the entry of the epoll set `set` of the process that was added as the number `fd`, the `index`th of that number,
+/// watches the file that its descriptor `candidate` names.
+pub fn epoll_watches(pid: u32, set: u32, fd: u32, index: u32, candidate: u32) -> io::Result<bool> {
+    /// `KCMP_EPOLL_TFD` and `struct kcmp_epoll_slot` of include/uapi/linux/kcmp.h.
+    const KCMP_EPOLL_TFD: u32 = 7;
+    let slot = [set, fd, index];
+    // SAFETY: the slot lives as long as the call.
+    let order = answer(unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            pid,
+            pid,
+            KCMP_EPOLL_TFD,
+            u64::from(candidate),
+            slot.as_ptr(),
+        )
+    })?;
+    Ok(order == 0)
+}
+
 /// Sends a signal to the process.
 pub fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let none = ptr::null::<libc::siginfo_t>();

@@ -8,6 +8,7 @@ use crate::obstacle::selection;
 use crate::obstacle::source as found;
 use crate::obstacle::Object;
 use crate::obstacle::Obstacle;
+use pmig_wire::event::EpollEntry;
 use pmig_wire::file::open;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
@@ -155,16 +156,19 @@ pub static ALWAYS: &[&Obstacle] = &[&found::CPU_TIME_RESTARTS, &found::SESSION_K
 /// The obstacle that a kind of file is, `None` for a kind that is moved.
 pub const fn file_kind(kind: FileKind) -> Option<&'static Obstacle> {
     match kind {
-        FileKind::Regular | FileKind::Directory | FileKind::Pipe | FileKind::MemoryDevice => None,
+        FileKind::Regular
+        | FileKind::Directory
+        | FileKind::Pipe
+        | FileKind::MemoryDevice
+        | FileKind::Epoll
+        | FileKind::Eventfd
+        | FileKind::Signalfd
+        | FileKind::Timerfd => None,
         FileKind::Fifo => Some(&found::FIFO),
         FileKind::Terminal => Some(&found::TERMINAL_FILE),
         FileKind::CharDevice => Some(&found::CHAR_DEVICE),
         FileKind::BlockDevice => Some(&found::BLOCK_DEVICE),
         FileKind::Socket => Some(&found::SOCKET),
-        FileKind::Epoll => Some(&found::EPOLL),
-        FileKind::Eventfd => Some(&found::EVENTFD),
-        FileKind::Signalfd => Some(&found::SIGNALFD),
-        FileKind::Timerfd => Some(&found::TIMERFD),
         FileKind::Inotify => Some(&found::INOTIFY),
         FileKind::Fanotify => Some(&found::FANOTIFY),
         FileKind::Userfaultfd => Some(&found::USERFAULTFD_FILE),
@@ -312,7 +316,10 @@ pub fn file(file: &File, object: Object, report: &mut impl FnMut(&'static Obstac
     if file_kind(kind).is_some() {
         return;
     }
-    let named = kind != FileKind::Pipe;
+    let named = matches!(
+        kind,
+        FileKind::Regular | FileKind::Directory | FileKind::MemoryDevice
+    );
     if has(open::PATH) {
         report(&found::PATH_FILE, object);
     }
@@ -334,6 +341,9 @@ pub fn file(file: &File, object: Object, report: &mut impl FnMut(&'static Obstac
             report(&found::DESCRIPTION_SHARED, object);
         }
         FileKind::Regular | FileKind::Directory => report(&found::DESCRIPTION_PARTED, object),
+        FileKind::Epoll | FileKind::Eventfd | FileKind::Signalfd | FileKind::Timerfd => {
+            report(&found::EVENTS_SHARED, object);
+        }
         _ => {}
     }
 }
@@ -415,6 +425,12 @@ fn record(
             });
             if is_mapped_memfd(entry) {
                 mapped_memfd(records, id, report);
+            }
+        }
+        Kind::EpollEntry => {
+            let (entry, _) = item.parse::<EpollEntry>()?;
+            if entry.target.get() == 0 {
+                report(&found::EPOLL_TARGET, named(records, entry.file.get()));
             }
         }
         _ => {}

@@ -96,7 +96,7 @@ pub const FEATURES: &[Feature] = &[
     feature(
         "T6",
         "interval timers, POSIX timers, timerfd",
-        Coverage::Refused,
+        Coverage::Part,
     ),
     feature(
         "T7",
@@ -167,7 +167,7 @@ pub const FEATURES: &[Feature] = &[
     feature(
         "F13",
         "epoll, eventfd, signalfd, inotify, userfaultfd",
-        Coverage::Refused,
+        Coverage::Part,
     ),
     feature("F14", "pidfds", Coverage::Refused),
     feature(

@@ -5,6 +5,7 @@ use pmig_core::admission;
 use pmig_core::admission::Context;
 use pmig_core::obstacle;
 use pmig_core::obstacle::Object;
+use pmig_wire::event::EpollEntry;
 use pmig_wire::file::open;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
@@ -228,6 +229,10 @@ fn kinds_of_files_are_moved_or_refused() {
         FileKind::Directory,
         FileKind::Pipe,
         FileKind::MemoryDevice,
+        FileKind::Epoll,
+        FileKind::Eventfd,
+        FileKind::Signalfd,
+        FileKind::Timerfd,
     ];
     let mut seen = Vec::new();
     for kind in FileKind::ALL {
@@ -272,6 +277,45 @@ fn a_pipe_must_be_inside_with_both_ends() {
     assert_eq!(
         of_file(&file(FileKind::Pipe, open::WRITE, 1)),
         ["pipe-outside"]
+    );
+}
+
+#[test]
+fn what_waits_for_events_must_be_the_processs_own() {
+    for kind in [
+        FileKind::Epoll,
+        FileKind::Eventfd,
+        FileKind::Signalfd,
+        FileKind::Timerfd,
+    ] {
+        assert_eq!(of_file(&file(kind, open::NONBLOCK, 0)), [""; 0]);
+        assert_eq!(
+            of_file(&file(kind, open::NONBLOCK, 1)),
+            ["event-descriptor-shared"]
+        );
+    }
+}
+
+#[test]
+fn an_epoll_set_watches_files_of_the_process() {
+    let entry = |target: u32| EpollEntry {
+        file: 1.into(),
+        target: target.into(),
+        fd: 7.into(),
+        events: 1.into(),
+        data: 0.into(),
+    };
+    let found = |target| {
+        Bytes::complete()
+            .with(&file(FileKind::Epoll, 0, 0), b"")
+            .with(&descriptor(4, 1), b"")
+            .with(&entry(target), b"")
+            .found()
+    };
+    assert_eq!(found(1), []);
+    assert_eq!(
+        found(0),
+        [("epoll-target", Object::Descriptor { fd: 4, file: 1 })]
     );
 }
 

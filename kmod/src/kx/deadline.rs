@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls with a time that the kernel starts anew, with all of their time, after an interruption: `rt_sigtimedwait`.
+//! Calls with a time that the kernel starts anew, with all of their time, after an interruption: `rt_sigtimedwait` and the
+//! kinds of `epoll_wait`.
 //!
-//! The kernel restarts `nanosleep`, `poll` and `futex` with the time that is left. `rt_sigtimedwait` returns `EINTR`
-//! instead, and the freeze turns that into a restart from the beginning, with the program's own timeout: nothing that the
+//! The kernel restarts `nanosleep`, `poll` and `futex` with the time that is left. These calls return `EINTR` instead, and
+//! the freeze turns that into a restart from the beginning, with the program's own timeout: nothing that the
 //! program could see may be changed. So the module remembers when the call would have ended, and ends it then: it wakes
 //! the thread and gives the call the result that it has when its time is over.
 
@@ -14,6 +15,8 @@ use crate::sys;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 use kernel::bindings;
 use kernel::impl_has_hr_timer;
@@ -35,11 +38,71 @@ use kernel::uaccess::UserSlice;
 /// The shortest time that a restarted call gets, nanoseconds: it has to come to its wait first.
 const SHORTEST: i64 = 20_000_000;
 
-/// How long after the restart the thread may have gone to sleep and still be taken to wait in the restarted call,
-/// nanoseconds. Later it is in another one.
-const SETTLING: u64 = 100_000_000;
+/// How many times [`SHORTEST`] a thread gets that has not come to any wait yet: on a busy host it may take a while.
+const ATTEMPTS: u32 = 50;
 
-const CALL: u32 = bindings::__NR_rt_sigtimedwait;
+/// How a call is told how long it may take.
+enum Limit {
+    /// Milliseconds in the fourth argument, negative for no limit.
+    Milliseconds,
+    /// The argument is the address of a `struct __kernel_timespec`, null for no limit.
+    Timespec(fn(&bindings::pt_regs) -> usize),
+}
+
+/// A call that starts anew, and ends.
+struct Timed {
+    call: u32,
+    limit: Limit,
+    /// What it answers when its time is over.
+    over: i64,
+}
+
+/// fs/eventpoll.c, kernel/signal.c.
+static CALLS: [Timed; 4] = [
+    Timed {
+        call: bindings::__NR_rt_sigtimedwait,
+        limit: Limit::Timespec(|regs| regs.dx),
+        over: -(bindings::EAGAIN as i64),
+    },
+    Timed {
+        call: bindings::__NR_epoll_wait,
+        limit: Limit::Milliseconds,
+        over: 0,
+    },
+    Timed {
+        call: bindings::__NR_epoll_pwait,
+        limit: Limit::Milliseconds,
+        over: 0,
+    },
+    Timed {
+        call: bindings::__NR_epoll_pwait2,
+        limit: Limit::Timespec(|regs| regs.r10),
+        over: 0,
+    },
+];
+
+impl Limit {
+    /// How long the call that the current task is in may take, nanoseconds.
+    fn length(&self) -> Option<i64> {
+        match self {
+            Self::Milliseconds => {
+                let milliseconds = u64::try_from(registers().r10 as i32).ok()?;
+                i64::try_from(milliseconds.checked_mul(1_000_000)?).ok()
+            }
+            Self::Timespec(address) => {
+                let address = address(registers());
+                if address == 0 {
+                    return None;
+                }
+                // Seconds and nanoseconds.
+                let mut reader = UserSlice::new(UserPtr::from_addr(address), 16).reader();
+                let seconds = reader.read::<i64>().ok()?;
+                let nanoseconds = reader.read::<i64>().ok()?;
+                seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+            }
+        }
+    }
+}
 
 /// Which call, at which place of the program.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,6 +127,13 @@ impl Frame {
             sp: regs.sp,
         }
     }
+
+    /// What kind of call it is, if it is one that ends.
+    fn timed(&self) -> Option<&'static Timed> {
+        CALLS
+            .iter()
+            .find(|timed| i64::from(timed.call) == self.call)
+    }
 }
 
 /// A call that ends at a certain time.
@@ -75,8 +145,9 @@ struct Deadline {
     frame: Frame,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     ends: i64,
-    /// `sched_clock()` of the restart.
-    armed: u64,
+    /// How often the thread had gone to sleep before the restart.
+    sleeps: AtomicU64,
+    attempts: AtomicU32,
     fired: AtomicBool,
     #[pin]
     timer: HrTimer<Self>,
@@ -98,20 +169,32 @@ impl HrTimerCallback for Deadline {
 
     fn run(
         this: ArcBorrow<'_, Self>,
-        _context: HrTimerCallbackContext<'_, Self>,
+        mut context: HrTimerCallbackContext<'_, Self>,
     ) -> HrTimerRestart {
+        let is_late = this.slept() == 0
+            && this.attempts.fetch_add(1, Ordering::Relaxed) < ATTEMPTS
+            && !this.task.is_exiting();
+        if is_late {
+            context.forward_now(Delta::from_nanos(SHORTEST));
+            return HrTimerRestart::Restart;
+        }
         this.fire();
         HrTimerRestart::NoRestart
     }
 }
 
 impl Deadline {
+    /// How often the thread has gone to sleep since the restart.
+    fn slept(&self) -> u64 {
+        let before = self.sleeps.load(Ordering::Relaxed);
+        self.task.sleeps().wrapping_sub(before)
+    }
+
     /// Wakes the thread if it still waits in the call. In interrupt context.
     fn fire(self: ArcBorrow<'_, Self>) {
-        let waits = self
-            .task
-            .sleeps_since()
-            .is_some_and(|since| since.saturating_sub(self.armed) < SETTLING);
+        // The restarted call is the first thing that the thread sleeps in. If it has slept more often, it is in another
+        // call by now, or was woken and has gone on waiting: that one takes all of its time again.
+        let waits = self.slept() == 1 && self.task.sleeps_since().is_some();
         if self.fired.swap(true, Ordering::AcqRel) || !waits {
             return;
         }
@@ -142,11 +225,13 @@ impl Deadline {
     fn end_call(&self) {
         let regs = registers();
         let interrupted = regs.ax as i64 == -i64::from(bindings::EINTR);
-        if interrupted && Frame::current() == self.frame {
-            regs.ax = (-i64::from(bindings::EAGAIN)) as usize;
-        } else {
+        let is_this = interrupted && Frame::current() == self.frame;
+        match self.frame.timed().filter(|_| is_this) {
+            Some(timed) => regs.ax = timed.over as usize,
             // It was in another call after all, which goes on.
-            park::restart_interrupted_call();
+            None => {
+                park::restart_interrupted_call();
+            }
         }
     }
 }
@@ -219,9 +304,7 @@ fn take_out(is_done: impl Fn(&Deadline) -> bool) -> KVVec<Armed> {
 /// nanoseconds. `slept_since` is when the current task went to sleep, in the same.
 pub(super) fn of_interrupted_call(task: &Task, slept_since: i64) -> Option<i64> {
     let frame = Frame::current();
-    if frame.call != i64::from(CALL) {
-        return None;
-    }
+    let timed = frame.timed()?;
     let before = take_out(|deadline| deadline.task == *task);
     if let Some((deadline, _)) = before
         .first()
@@ -229,23 +312,13 @@ pub(super) fn of_interrupted_call(task: &Task, slept_since: i64) -> Option<i64> 
     {
         return Some(deadline.ends);
     }
-    let address = registers().dx;
-    if address == 0 {
-        return None;
-    }
-    // struct __kernel_timespec: seconds and nanoseconds.
-    let mut reader = UserSlice::new(UserPtr::from_addr(address), 16).reader();
-    let seconds = reader.read::<i64>().ok()?;
-    let nanoseconds = reader.read::<i64>().ok()?;
-    let length = seconds
-        .checked_mul(1_000_000_000)?
-        .checked_add(nanoseconds)?;
+    let length = timed.limit.length()?;
     slept_since.checked_add(length)
 }
 
 /// Lets the call that the current task is about to start anew end at `ends`.
 pub(super) fn arm(task: &Task, ends: i64) {
-    if Frame::current().call != i64::from(CALL) {
+    if Frame::current().timed().is_none() {
         return;
     }
     let _done = take_out(|deadline| {
@@ -262,7 +335,8 @@ pub(super) fn arm(task: &Task, ends: i64) {
             task: task.clone(),
             frame: Frame::current(),
             ends,
-            armed: time::scheduler(),
+            sleeps: AtomicU64::new(0),
+            attempts: AtomicU32::new(0),
             fired: AtomicBool::new(false),
             timer <- HrTimer::new(),
         }),
@@ -271,6 +345,8 @@ pub(super) fn arm(task: &Task, ends: i64) {
     let mut list = DEADLINES.lock();
     // Without memory for it the call takes all of its time again.
     if let (Ok(deadline), Ok(())) = (deadline, list.reserve(1, GFP_KERNEL)) {
+        // Only now: taking the lock may have been sleep.
+        deadline.sleeps.store(task.sleeps(), Ordering::Relaxed);
         let left = ends.saturating_sub(time::monotonic()).max(SHORTEST);
         let handle = deadline.clone().start(Delta::from_nanos(left));
         let _ = list.push((deadline, handle), GFP_KERNEL);

@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cred;
+pub mod event;
 pub mod file;
 pub mod message;
 pub mod mm;

@@ -60,6 +60,14 @@ pub enum Kind {
     Descriptor = 17,
     /// [`crate::file::PipeData`]
     PipeData = 18,
+    /// [`crate::event::Eventfd`]
+    Eventfd = 19,
+    /// [`crate::event::Signalfd`]
+    Signalfd = 20,
+    /// [`crate::event::Timerfd`]
+    Timerfd = 21,
+    /// [`crate::event::EpollEntry`]
+    EpollEntry = 22,
     /// [`crate::thread::Thread`]
     Thread = 24,
     /// [`crate::thread::Registers`]
@@ -76,7 +84,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Process,
         Kind::Limits,
         Kind::Clocks,
@@ -86,6 +94,10 @@ impl Kind {
         Kind::File,
         Kind::Descriptor,
         Kind::PipeData,
+        Kind::Eventfd,
+        Kind::Signalfd,
+        Kind::Timerfd,
+        Kind::EpollEntry,
         Kind::Thread,
         Kind::Registers,
         Kind::Restart,

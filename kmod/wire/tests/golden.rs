@@ -4,6 +4,10 @@
 //! `UPDATE=1 cargo test -p pmig-wire` writes the file anew. Do that only for what is added.
 
 use pmig_wire::cred::Credentials;
+use pmig_wire::event::EpollEntry;
+use pmig_wire::event::Eventfd;
+use pmig_wire::event::Signalfd;
+use pmig_wire::event::Timerfd;
 use pmig_wire::file::open;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
@@ -99,6 +103,56 @@ fn records() -> Vec<(&'static str, Vec<u8>)> {
                     inode: word(1).into(),
                 },
                 b"waiting",
+            ),
+        ),
+        (
+            "eventfd",
+            record(
+                &Eventfd {
+                    file: half(1).into(),
+                    flags: half(2).into(),
+                    count: word(1).into(),
+                },
+                b"",
+            ),
+        ),
+        (
+            "signalfd",
+            record(
+                &Signalfd {
+                    file: half(1).into(),
+                    reserved: 0.into(),
+                    mask: word(1).into(),
+                },
+                b"",
+            ),
+        ),
+        (
+            "timerfd",
+            record(
+                &Timerfd {
+                    file: half(1).into(),
+                    clock: half(2).into(),
+                    flags: half(3).into(),
+                    reserved: 0.into(),
+                    ticks: word(1).into(),
+                    expires: 0x0877_6655_4433_2202.into(),
+                    interval: word(3).into(),
+                },
+                b"",
+            ),
+        ),
+        (
+            "epoll-entry",
+            record(
+                &EpollEntry {
+                    file: half(1).into(),
+                    target: half(2).into(),
+                    fd: half(3).into(),
+                    events: half(4).into(),
+                    data: word(1).into(),
+                },
+                b"",
             ),
         ),
         ("thread", record(&thread(), b"")),

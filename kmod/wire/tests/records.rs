@@ -2,6 +2,10 @@
 //! Reading records: what is good is read back, what is not is refused, and nothing panics.
 
 use pmig_wire::cred::Credentials;
+use pmig_wire::event::EpollEntry;
+use pmig_wire::event::Eventfd;
+use pmig_wire::event::Signalfd;
+use pmig_wire::event::Timerfd;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
 use pmig_wire::file::FileKind;
@@ -73,6 +77,10 @@ fn parse(record: &Record<'_>) -> Result<(), DecodeError> {
         Kind::File => record.parse::<File>().map(drop),
         Kind::Descriptor => record.parse::<Descriptor>().map(drop),
         Kind::PipeData => record.parse::<PipeData>().map(drop),
+        Kind::Eventfd => record.parse::<Eventfd>().map(drop),
+        Kind::Signalfd => record.parse::<Signalfd>().map(drop),
+        Kind::Timerfd => record.parse::<Timerfd>().map(drop),
+        Kind::EpollEntry => record.parse::<EpollEntry>().map(drop),
         Kind::Thread => record.parse::<Thread>().map(drop),
         Kind::Registers => record.parse::<Registers>().map(drop),
         Kind::Restart => record.parse::<Restart>().map(drop),
@@ -98,6 +106,10 @@ fn shape(kind: Kind) -> (usize, bool) {
         Kind::File => of::<File>(),
         Kind::Descriptor => of::<Descriptor>(),
         Kind::PipeData => of::<PipeData>(),
+        Kind::Eventfd => of::<Eventfd>(),
+        Kind::Signalfd => of::<Signalfd>(),
+        Kind::Timerfd => of::<Timerfd>(),
+        Kind::EpollEntry => of::<EpollEntry>(),
         Kind::Thread => of::<Thread>(),
         Kind::Registers => of::<Registers>(),
         Kind::Restart => of::<Restart>(),
@@ -191,6 +203,8 @@ fn reserved_bytes_are_checked() {
         (Kind::Memory, 4),
         (Kind::Vma, 4),
         (Kind::File, 2),
+        (Kind::Signalfd, 4),
+        (Kind::Timerfd, 4),
         (Kind::Restart, 4),
         (Kind::SignalAction, 4),
         (Kind::PendingSignal, 4),

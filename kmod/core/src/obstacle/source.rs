@@ -223,18 +223,12 @@ obstacles! {
     SOCKET, Refusal, Source, "F6", "socket",
         "{object} is a socket",
         "sockets cannot be moved yet; let the program close its connections";
-    EPOLL, Refusal, Source, "F13", "epoll",
-        "{object} is an epoll set",
-        "event loops cannot be moved yet";
-    EVENTFD, Refusal, Source, "F13", "eventfd",
-        "{object} is an eventfd",
-        "event loops cannot be moved yet";
-    SIGNALFD, Refusal, Source, "F13", "signalfd",
-        "{object} is a signalfd",
-        "event loops cannot be moved yet";
-    TIMERFD, Refusal, Source, "T6", "timerfd",
-        "{object} is a timerfd",
-        "event loops cannot be moved yet";
+    EVENTS_SHARED, Refusal, Source, "F13", "event-descriptor-shared",
+        "{object} is an epoll set, an eventfd, a signalfd or a timerfd that another process also holds",
+        "let one of the two close it; a program that starts others should open such descriptors with CLOEXEC";
+    EPOLL_TARGET, Refusal, Source, "F13", "epoll-target",
+        "{object} is an epoll set that watches a file of which the process has no descriptor any more",
+        "let the program take files out of the set before it closes them";
     INOTIFY, Refusal, Source, "F13", "inotify",
         "{object} watches files by inotify",
         "file watches cannot be moved yet";
