@@ -47,6 +47,10 @@ const MOVES: &[(&str, &str)] = &[
         "t4_signals: actions, masks, alternate stacks, queued signals with their values",
         "t4_signals pause=150",
     ),
+    (
+        "t6_timers: interval timers and POSIX timers count every expiration",
+        "t6_timers early=20",
+    ),
     ("t7_clocks: no clock goes back or jumps", "t7_clocks"),
     ("t9_registers: all that the CPU has", "t9_registers"),
     (
@@ -113,6 +117,10 @@ const MOVES: &[(&str, &str)] = &[
     (
         "f13_events: eventfds, signalfds, timerfds, epoll sets in every mode",
         "f13_events early=20",
+    ),
+    (
+        "f17_locks: locks of the process, of open files, of whole files",
+        "f17_locks",
     ),
 ];
 
@@ -196,15 +204,19 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .timeout(120),
         Case::new(
-            "o8_signals_there_and_back: the same with queued signals",
-            |cluster| travel(cluster, "t4_signals", &[1, 0]),
+            "o8_signals_there_and_back: the same with queued signals and timers",
+            |cluster| {
+                travel(cluster, "t4_signals", &[1, 0])?;
+                travel(cluster, "t6_timers early=40", &[1, 0])
+            },
         ),
         Case::new(
             "o8_files_there_and_back: the same with files, pipes and events",
             |cluster| {
                 travel(cluster, "f1_files", &[1, 0])?;
                 travel(cluster, "f4_pipes", &[1, 0])?;
-                travel(cluster, "f13_events early=40", &[1, 0])
+                travel(cluster, "f13_events early=40", &[1, 0])?;
+                travel(cluster, "f17_locks", &[1, 0])
             },
         )
         .timeout(120),

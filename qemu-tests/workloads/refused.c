@@ -27,7 +27,6 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/un.h>
 
 static char *path;
@@ -217,14 +216,7 @@ static void posix_timer(void)
 	struct sigevent event = { .sigev_notify = SIGEV_NONE };
 	timer_t timer;
 
-	CHECK_CALL("timer_create", timer_create(CLOCK_MONOTONIC, &event, &timer));
-}
-
-static void interval_timer(void)
-{
-	struct itimerval value = { .it_value = { 100000, 0 } };
-
-	CHECK_CALL("setitimer", setitimer(ITIMER_REAL, &value, NULL));
+	CHECK_CALL("timer_create", timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer));
 }
 
 static void seccomp(void)
@@ -270,23 +262,17 @@ static void deleted_file(void)
 	CHECK_CALL("unlink", unlink(path));
 }
 
-static void a_flock(void)
+static void lease(void)
 {
-	CHECK_CALL("flock", flock(open_own("flock", O_RDWR), LOCK_EX));
+	int fd = CHECK_CALL("open", open("/run/refused-lease", O_RDONLY | O_CREAT | O_CLOEXEC, 0600));
+
+	CHECK_CALL("F_SETLEASE", fcntl(fd, F_SETLEASE, F_RDLCK));
 }
 
-static void posix_lock(void)
+static void shared_flock(void)
 {
-	struct flock lock = { .l_type = F_WRLCK };
-
-	CHECK_CALL("F_SETLK", fcntl(open_own("lock", O_RDWR), F_SETLK, &lock));
-}
-
-static void ofd_lock(void)
-{
-	struct flock lock = { .l_type = F_WRLCK };
-
-	CHECK_CALL("F_OFD_SETLK", fcntl(open_own("ofd", O_RDWR), F_OFD_SETLK, &lock));
+	CHECK_CALL("flock", flock(open_own("flock", O_RDWR | O_APPEND), LOCK_EX));
+	child = fork_child();
 }
 
 static void terminal(void)
@@ -563,14 +549,12 @@ static const struct {
 	{ "io-uring", "io-uring|io-uring-descriptor", io_uring },
 	{ "aio", "aio", aio },
 	{ "posix-timer", "posix-timer", posix_timer },
-	{ "interval-timer", "interval-timer", interval_timer },
 	{ "seccomp", "seccomp", seccomp },
 	{ "landlock", "lsm-label", landlock },
 	{ "cpu-affinity", "cpu-affinity", affinity },
 	{ "deleted-file", "deleted-file", deleted_file },
-	{ "flock", "file-lock|file-locks", a_flock },
-	{ "posix-lock", "file-lock|file-locks", posix_lock },
-	{ "ofd-lock", "file-lock|file-locks", ofd_lock },
+	{ "lease", "file-lock", lease },
+	{ "shared-flock", "file-lock", shared_flock },
 	{ "terminal", "terminal", terminal },
 	{ "controlling-terminal", "controlling-terminal", controlling_terminal },
 	{ "fifo", "fifo", fifo },

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Becomes a sqlite3 shell that works for a while inside a transaction, on a database without locks (locks stay behind).
+# Becomes a sqlite3 shell that works for a while inside a transaction, on a database that it locks.
 #
 #   sqlite.sh LOG ROWS
 #
@@ -9,7 +9,7 @@ set -eu
 log=$1 rows=$2
 rm -f "$log.db" "$log.db-journal" "$log.out"
 # Each of these is a transaction of its own, so a journal that is there later is that of the long one.
-sqlite3 -batch -vfs unix-none "$log.db" <<END
+sqlite3 -batch "$log.db" <<END
 CREATE TABLE t(number INTEGER PRIMARY KEY, square INTEGER, text TEXT);
 CREATE TABLE before(number INTEGER);
 INSERT INTO before VALUES (17);
@@ -30,4 +30,4 @@ PRAGMA integrity_check;
 SELECT 'ok ' || count(*) || ' ' || sum(number) || ' ' || sum(square) || ' ' || (SELECT number FROM before) FROM t;
 END
 echo "READY $$" >>"$log"
-exec sqlite3 -batch -vfs unix-none "$log.db" <"$log.sql" >"$log.out" 2>>"$log"
+exec sqlite3 -batch "$log.db" <"$log.sql" >"$log.out" 2>>"$log"

@@ -160,8 +160,9 @@ impl Machine for HostMachine {
         let mut records = self.open()?.survey(pid)?;
         // What cannot be read as an image is refused for that.
         if let Ok(mut image) = Image::from_records(&records) {
-            let described = capture::event_files(pid, &mut image, Moment::Running);
-            described.map_err(failure(FailureCode::CaptureFailed))?;
+            let failed = failure(FailureCode::CaptureFailed);
+            capture::event_files(pid, &mut image, Moment::Running).map_err(&failed)?;
+            capture::file_locks(pid, &mut image, Moment::Running).map_err(&failed)?;
             records = image.to_records();
         }
         let process = ProcessFacts::read(pid).map_err(failure(FailureCode::SystemError))?;
@@ -291,6 +292,7 @@ impl Source for HostSource {
         capture::settle_files(self.pid, &mut image).map_err(&failed)?;
         capture::pipe_contents(self.pid, &mut image).map_err(&failed)?;
         capture::event_files(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
+        capture::file_locks(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
         image
             .require_complete()
             .map_err(failure(FailureCode::CaptureFailed))?;

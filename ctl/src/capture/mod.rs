@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the source agent reads of a frozen process itself.
 //!
-//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], [`event_files`], then the records are complete
+//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], [`event_files`], [`file_locks`], then the records are complete
 //! and can be sent; [`scan_pages`] says which pages the module shall send. Nothing here changes what the process can see.
 #![forbid(unsafe_code)]
 
 mod events;
 mod files;
+mod locks;
 mod namespace;
 mod pages;
 mod pipes;
@@ -53,6 +54,12 @@ pub fn pipe_contents(pid: u32, image: &mut Image) -> Result<(), CaptureError> {
 /// what changes meanwhile may be missing.
 pub fn event_files(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
     events::describe(pid, image, moment)
+}
+
+/// Describes the locks that the process holds on files. Of a process that still runs (`Moment::Running`) what changes
+/// meanwhile may be missing.
+pub fn file_locks(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
+    locks::describe(pid, image, moment)
 }
 
 /// Writes what the frozen process has written to files out to storage, and brings sizes, times and names in the image up

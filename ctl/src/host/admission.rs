@@ -20,7 +20,6 @@ pub fn context(pid: u32) -> Context {
     Context {
         host: Some(HostNamespaces::own().into()),
         made_by_pmig: capture::is_pmig_namespace(pid),
-        moves_record_locks: false,
         own_pid: std::process::id(),
     }
 }

@@ -10,9 +10,11 @@ use super::ThreadCredentials;
 use super::ThreadImage;
 use super::MAX_EPOLL_ENTRIES;
 use super::MAX_FILES;
+use super::MAX_LOCKS;
 use super::MAX_PENDING;
 use super::MAX_PIPE_BYTES;
 use super::MAX_THREADS;
+use super::MAX_TIMERS;
 use super::MAX_VMAS;
 use pmig_wire::cred::Credentials;
 use pmig_wire::event::EpollEntry;
@@ -21,6 +23,7 @@ use pmig_wire::event::Signalfd;
 use pmig_wire::event::Timerfd;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
+use pmig_wire::file::FileLock;
 use pmig_wire::file::PipeData;
 use pmig_wire::mm::Memory;
 use pmig_wire::mm::Vma;
@@ -37,6 +40,8 @@ use pmig_wire::signal::Pending;
 use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::Thread;
+use pmig_wire::timer::IntervalTimer;
+use pmig_wire::timer::PosixTimer;
 use std::collections::HashMap;
 use zerocopy::FromZeros;
 
@@ -57,10 +62,13 @@ struct Draft {
     signalfds: Vec<Signalfd>,
     timerfds: Vec<Timerfd>,
     epoll_entries: Vec<EpollEntry>,
+    locks: Vec<FileLock>,
     threads: Vec<ThreadImage>,
     thread_index: HashMap<u32, usize>,
     actions: Vec<Action>,
     pending: Vec<Pending>,
+    interval_timers: Vec<IntervalTimer>,
+    posix_timers: Vec<PosixTimer>,
 }
 
 /// Reads all records of `bytes`.
@@ -137,6 +145,7 @@ impl Draft {
                 MAX_EPOLL_ENTRIES,
                 *parse(record)?.0,
             ),
+            Kind::FileLock => push(&mut self.locks, kind, MAX_LOCKS, *parse(record)?.0),
             Kind::Thread => self.take_thread(*parse(record)?.0),
             Kind::Registers => {
                 let (registers, bytes) = parse::<Registers>(record)?;
@@ -171,6 +180,8 @@ impl Draft {
                 MAX_PENDING,
                 *parse::<Pending>(record)?.0,
             ),
+            Kind::IntervalTimer => push(&mut self.interval_timers, kind, 3, *parse(record)?.0),
+            Kind::PosixTimer => push(&mut self.posix_timers, kind, MAX_TIMERS, *parse(record)?.0),
             _ => Err(ImageError::Unconsumed(kind)),
         }
     }
@@ -263,9 +274,12 @@ impl Draft {
         image.signalfds = self.signalfds;
         image.timerfds = self.timerfds;
         image.epoll_entries = self.epoll_entries;
+        image.locks = self.locks;
         image.threads = self.threads;
         image.actions = self.actions;
         image.pending = self.pending;
+        image.interval_timers = self.interval_timers;
+        image.posix_timers = self.posix_timers;
         Ok(image)
     }
 }

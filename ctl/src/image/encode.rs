@@ -77,6 +77,9 @@ pub(super) fn encode(image: &Image) -> Vec<u8> {
     for entry in &image.epoll_entries {
         buffer.record(entry, &[]);
     }
+    for lock in &image.locks {
+        buffer.record(lock, &[]);
+    }
     for one in &image.threads {
         thread(&mut buffer, one);
     }
@@ -96,6 +99,12 @@ pub(super) fn encode(image: &Image) -> Vec<u8> {
     for pending in &image.pending {
         buffer.record(pending, &[]);
     }
+    for timer in &image.interval_timers {
+        buffer.record(timer, &[]);
+    }
+    for timer in &image.posix_timers {
+        buffer.record(timer, &[]);
+    }
     buffer.0
 }
 
@@ -112,6 +121,9 @@ pub(super) fn restore_records(
     }
     for pending in &image.pending {
         buffer.record(pending, &[]);
+    }
+    for timer in &image.posix_timers {
+        buffer.record(timer, &[]);
     }
     Some(buffer.0)
 }

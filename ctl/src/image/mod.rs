@@ -21,6 +21,7 @@ use pmig_wire::file::open;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
 use pmig_wire::file::FileKind;
+use pmig_wire::file::FileLock;
 use pmig_wire::mm::vma;
 use pmig_wire::mm::Memory;
 use pmig_wire::mm::Vma;
@@ -36,6 +37,8 @@ use pmig_wire::signal::Pending;
 use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::Thread;
+use pmig_wire::timer::IntervalTimer;
+use pmig_wire::timer::PosixTimer;
 use std::collections::HashMap;
 use std::ops::Range;
 use zerocopy::FromZeros;
@@ -52,6 +55,10 @@ pub const MAX_THREADS: usize = 1 << 18;
 pub const MAX_PENDING: usize = 1 << 20;
 /// The most bytes that wait in the pipes of one process.
 pub const MAX_PIPE_BYTES: usize = 1 << 30;
+/// The most locks of one process.
+pub const MAX_LOCKS: usize = 1 << 20;
+/// The most POSIX timers of one process.
+pub const MAX_TIMERS: usize = 1 << 20;
 /// The most entries of all epoll sets of one process.
 pub const MAX_EPOLL_ENTRIES: usize = 1 << 20;
 /// The end of the addresses that a program gets without asking for more than 47 bits.
@@ -241,12 +248,18 @@ pub struct Image {
     pub timerfds: Vec<Timerfd>,
     /// What the epoll sets watch.
     pub epoll_entries: Vec<EpollEntry>,
+    /// Locks that are held.
+    pub locks: Vec<FileLock>,
     /// Threads, the leader first.
     pub threads: Vec<ThreadImage>,
     /// Signal actions other than the default.
     pub actions: Vec<Action>,
     /// Signals that wait, in the order of their queues.
     pub pending: Vec<Pending>,
+    /// Timers of `setitimer` that are set.
+    pub interval_timers: Vec<IntervalTimer>,
+    /// Timers of `timer_create`.
+    pub posix_timers: Vec<PosixTimer>,
 }
 
 impl Image {
@@ -262,7 +275,7 @@ impl Image {
         encode::encode(self)
     }
 
-    /// The records that the module gives to a vessel's threads: threads, registers, restarts, pending signals. `host_tid`
+    /// The records that the module gives to a vessel: threads, registers, restarts, pending signals, timers. `host_tid`
     /// says which thread of this host a thread of the image has become; none if it does not know one.
     pub fn restore_records(&self, host_tid: impl Fn(u32) -> Option<u32>) -> Option<Vec<u8>> {
         encode::restore_records(self, host_tid)
@@ -310,6 +323,7 @@ impl Image {
             signalfds: Vec::new(),
             timerfds: Vec::new(),
             epoll_entries: Vec::new(),
+            locks: Vec::new(),
             threads: vec![ThreadImage {
                 thread,
                 registers: Vec::new(),
@@ -321,6 +335,8 @@ impl Image {
             }],
             actions: Vec::new(),
             pending: Vec::new(),
+            interval_timers: Vec::new(),
+            posix_timers: Vec::new(),
         }
     }
 

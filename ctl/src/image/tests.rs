@@ -133,6 +133,13 @@ prop_compose! {
             assert_eq!(pending.siginfo.len(), SIGINFO_SIZE);
             image.pending.push(pending);
         }
+        let mut timer = PosixTimer::new_zeroed();
+        timer.id.set(pid);
+        timer.clock.set(1);
+        timer.base.set(1);
+        timer.signal.set(14);
+        image.posix_timers.push(timer);
+        image.interval_timers.push(IntervalTimer::new_zeroed());
         image.auxv = vec![3; 48];
         image
     }
@@ -260,6 +267,50 @@ fn what_waits_for_events_belongs_to_a_file_of_its_kind() {
     entry.target.set(0);
     let lost = with(&image, &entry, &[]).expect("it can be told");
     assert!(lost.require_complete().is_err());
+}
+
+#[test]
+fn locks_belong_to_files_and_have_ranges() {
+    let mut image = Image::empty(5);
+    let mut held = file(1, FileKind::Regular, "/x");
+    held.file.flags.set(open::LOCKED);
+    image.files.push(held);
+    assert!(image.require_complete().is_err());
+    let mut lock = FileLock::new_zeroed();
+    lock.file.set(1);
+    assert!(with(&image, &lock, &[]).is_err(), "the kind is missing");
+    lock.kind.set(1);
+    lock.start.set(10);
+    assert!(with(&image, &lock, &[]).is_err(), "it ends before it begins");
+    lock.last.set(u64::MAX);
+    with(&image, &lock, &[]).expect("up to the end");
+    lock.file.set(2);
+    assert!(with(&image, &lock, &[]).is_err(), "the file is missing");
+}
+
+#[test]
+fn timers_are_such_that_can_be_made() {
+    let image = Image::empty(5);
+    let mut timer = IntervalTimer::new_zeroed();
+    timer.which.set(3);
+    assert!(with(&image, &timer, &[]).is_err());
+    timer.which.set(2);
+    let image = with(&image, &timer, &[]).expect("there is one");
+    assert!(with(&image, &timer, &[]).is_err());
+    let mut timer = PosixTimer::new_zeroed();
+    timer.clock.set(1);
+    timer.base.set(1);
+    assert!(with(&image, &timer, &[]).is_err(), "a signal is missing");
+    timer.signal.set(64);
+    timer.notify.set(4);
+    assert!(with(&image, &timer, &[]).is_err(), "a thread is missing");
+    timer.tid.set(5);
+    let again = with(&image, &timer, &[]).expect("all is there");
+    assert!(with(&again, &timer, &[]).is_err());
+    for clock in [2, 9, u32::MAX] {
+        timer.clock.set(clock);
+        assert!(with(&image, &timer, &[]).is_err());
+    }
 }
 
 #[test]

@@ -7,13 +7,18 @@ use super::OpenFile;
 use pmig_wire::event::EVENTFD_SEMAPHORE;
 use pmig_wire::event::TIMERFD_ABSOLUTE;
 use pmig_wire::event::TIMERFD_CANCEL_ON_SET;
+use pmig_wire::file::open;
 use pmig_wire::file::FileKind;
+use pmig_wire::file::LockKind;
 use pmig_wire::mm::vma;
 use pmig_wire::record::Kind;
 use pmig_wire::signal::SIGNAL_COUNT;
 use pmig_wire::thread::RestartKind;
 use pmig_wire::thread::NOTE_PRSTATUS;
 use pmig_wire::thread::NOTE_XSTATE;
+use pmig_wire::timer::ITIMER_PROF;
+use pmig_wire::timer::ITIMER_REAL;
+use pmig_wire::timer::ITIMER_VIRTUAL;
 use pmig_wire::PAGE_SIZE;
 use std::collections::HashSet;
 
@@ -23,6 +28,13 @@ const PATH_MOST: usize = 4095;
 const FD_END: u32 = 1 << 30;
 /// The longest auxiliary vector (`AT_VECTOR_SIZE`, with room).
 const AUXV_MOST: usize = 1024;
+/// Clocks that POSIX timers may be made on and can be set again.
+const TIMER_CLOCKS: [u32; 4] = [
+    libc::CLOCK_REALTIME as u32,
+    libc::CLOCK_MONOTONIC as u32,
+    libc::CLOCK_BOOTTIME as u32,
+    libc::CLOCK_TAI as u32,
+];
 /// The end of all user addresses, with five levels of page tables.
 const USER_END: u64 = 1 << 56;
 
@@ -49,8 +61,10 @@ pub(super) fn validate(image: &Image) -> Result<(), ImageError> {
     memory(image)?;
     files(image)?;
     events(image)?;
+    locks(image)?;
     threads(image)?;
-    signals(image)
+    signals(image)?;
+    timers(image)
 }
 
 fn process(image: &Image) -> Result<(), ImageError> {
@@ -255,6 +269,22 @@ fn events(image: &Image) -> Result<(), ImageError> {
     Ok(())
 }
 
+fn locks(image: &Image) -> Result<(), ImageError> {
+    for lock in &image.locks {
+        let id = lock.file.get();
+        resolve(image, Kind::FileLock, id.into(), id)?;
+        if LockKind::from_wire(lock.kind.get()).is_none() || lock.exclusive.get() > 1 {
+            return invalid(Kind::FileLock, id.into(), "there is no such lock");
+        }
+        let (start, last) = (lock.start.get(), lock.last.get());
+        let is_offset = |offset: u64| i64::try_from(offset).is_ok();
+        if start > last || !is_offset(start) || !(last == u64::MAX || is_offset(last)) {
+            return invalid(Kind::FileLock, id.into(), "the range is none");
+        }
+    }
+    Ok(())
+}
+
 fn threads(image: &Image) -> Result<(), ImageError> {
     let leader = image
         .threads
@@ -329,6 +359,65 @@ fn signals(image: &Image) -> Result<(), ImageError> {
     Ok(())
 }
 
+fn timers(image: &Image) -> Result<(), ImageError> {
+    let is_span = |time: u64| i64::try_from(time).is_ok();
+    let mut seen = HashSet::new();
+    for timer in &image.interval_timers {
+        let which = timer.which.get();
+        if ![ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF].contains(&which) {
+            return invalid(Kind::IntervalTimer, which.into(), "there is no such timer");
+        }
+        if !seen.insert(which) {
+            return Err(ImageError::Duplicate(Kind::IntervalTimer, which.into()));
+        }
+        if timer.expires.get() < 0 || !is_span(timer.interval.get()) {
+            return invalid(
+                Kind::IntervalTimer,
+                which.into(),
+                "the time is out of range",
+            );
+        }
+    }
+    let tids: HashSet<u32> = image.threads.iter().map(|one| one.tid()).collect();
+    let mut seen = HashSet::new();
+    for timer in &image.posix_timers {
+        let id = timer.id.get();
+        let wrong = |reason| invalid(Kind::PosixTimer, id.into(), reason);
+        if id > i32::MAX as u32 {
+            return wrong("there is no such number");
+        }
+        if !seen.insert(id) {
+            return Err(ImageError::Duplicate(Kind::PosixTimer, id.into()));
+        }
+        if ![timer.clock, timer.base]
+            .iter()
+            .all(|clock| TIMER_CLOCKS.contains(&clock.get()))
+        {
+            return wrong("there is no timer on such a clock");
+        }
+        let notify = timer.notify.get() as i32;
+        let known = [
+            libc::SIGEV_SIGNAL,
+            libc::SIGEV_NONE,
+            libc::SIGEV_THREAD,
+            libc::SIGEV_THREAD_ID,
+        ];
+        if !known.contains(&notify) {
+            return wrong("it tells of itself in an unknown way");
+        }
+        if notify != libc::SIGEV_NONE && !(1..=SIGNAL_COUNT).contains(&timer.signal.get()) {
+            return wrong("there is no such signal");
+        }
+        if notify == libc::SIGEV_THREAD_ID && !tids.contains(&timer.tid.get()) {
+            return wrong("its thread is not there");
+        }
+        if timer.expires.get() < 0 || !is_span(timer.interval.get()) {
+            return wrong("the time is out of range");
+        }
+    }
+    Ok(())
+}
+
 /// Checks that a captured image has all that a thread needs to go on.
 pub(super) fn require_complete(image: &Image) -> Result<(), ImageError> {
     if !image.is_alive() {
@@ -346,6 +435,7 @@ pub(super) fn require_complete(image: &Image) -> Result<(), ImageError> {
         );
     }
     complete_events(image)?;
+    complete_locks(image)?;
     for one in &image.threads {
         for note in [NOTE_PRSTATUS, NOTE_XSTATE] {
             if !one
@@ -391,5 +481,26 @@ fn complete_events(image: &Image) -> Result<(), ImageError> {
             "it watches no file of the process",
         ),
         None => Ok(()),
+    }
+}
+
+/// A file on which the process holds locks has them described, through itself or another open file of the same inode.
+fn complete_locks(image: &Image) -> Result<(), ImageError> {
+    let inode = |of: &OpenFile| (of.file.device.get(), of.file.inode.get());
+    let described: HashSet<(u64, u64)> = image
+        .locks
+        .iter()
+        .filter_map(|lock| image.file(lock.file.get()))
+        .map(inode)
+        .collect();
+    let is_held = |of: &&OpenFile| of.has(open::LOCKED);
+    match image
+        .files
+        .iter()
+        .filter(is_held)
+        .all(|of| described.contains(&inode(of)))
+    {
+        true => Ok(()),
+        false => Err(ImageError::Missing(Kind::FileLock)),
     }
 }

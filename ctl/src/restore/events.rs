@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Descriptors that wait for events: eventfd, signalfd, timerfd, epoll.
 
+use super::clock;
 use super::files::status_flags;
 use super::files::Files;
 use super::list::args;
@@ -24,7 +25,6 @@ const TFD_IOC_SET_TICKS: u64 = 0x4008_5400;
 const MAX_COUNT: u64 = u64::MAX - 1;
 /// How often a timer is set that expires again and again meanwhile.
 const ATTEMPTS: usize = 8;
-const SECOND: i64 = 1_000_000_000;
 
 /// What an epoll entry keeps when it has reported its one event (`EP_PRIVATE_BITS`, fs/eventpoll.c).
 const PRIVATE: u32 =
@@ -158,17 +158,17 @@ impl Progress {
 /// Sets a timer. Setting it forgets what it has counted, and counting it by hand forgets what expires meanwhile: so this is
 /// done until nothing expires meanwhile.
 fn set(files: &Files<'_>, fd: u32, timer: &Timerfd) -> Result<(), VesselError> {
-    let clock = timer
+    let base = timer
         .expiry_clock()
         .ok_or(VesselError::Incomplete(Kind::Timerfd))?;
     // A span of CLOCK_REALTIME is one of CLOCK_MONOTONIC, and can only be set as a span.
-    let is_span = clock == CLOCK_MONOTONIC && timer.clock.get() != CLOCK_MONOTONIC;
+    let is_span = base == CLOCK_MONOTONIC && timer.clock.get() != CLOCK_MONOTONIC;
     let mut how = if is_span { 0 } else { libc::TFD_TIMER_ABSTIME };
     if timer.flags.get() & TIMERFD_CANCEL_ON_SET != 0 {
         how |= libc::TFD_TIMER_CANCEL_ON_SET;
     }
     let mut progress = Progress::of(timer);
-    let mut now = time(files, clock)?;
+    let mut now = clock::now(files.vessel, base)?;
     for _ in 0..ATTEMPTS {
         progress = progress.at(now);
         let value = match progress.expires {
@@ -177,10 +177,7 @@ fn set(files: &Files<'_>, fd: u32, timer: &Timerfd) -> Result<(), VesselError> {
             expires => expires,
         };
         let mut list = List::new();
-        let words = [progress.interval, value]
-            .map(|time| [(time / SECOND) as u64, (time % SECOND) as u64])
-            .concat();
-        let words = list.words(&words);
+        let words = list.words(&clock::itimerspec(progress.interval, value));
         let arguments = args![fd, how, words, 0];
         list.call("set a timerfd", libc::SYS_timerfd_settime, arguments);
         if progress.ticks != 0 {
@@ -193,29 +190,13 @@ fn set(files: &Files<'_>, fd: u32, timer: &Timerfd) -> Result<(), VesselError> {
             // Nothing is counted by hand, or nothing expires.
             return Ok(());
         }
-        now = time(files, clock)?;
+        now = clock::now(files.vessel, base)?;
         if now < progress.expires {
             return Ok(());
         }
     }
     // It expires faster than it can be set: whoever reads it knows only that it was often.
     Ok(())
-}
-
-/// A clock as the process sees it, nanoseconds.
-fn time(files: &Files<'_>, clock: u32) -> Result<i64, VesselError> {
-    let mut list = List::new();
-    let room = list.room(16);
-    let arguments = args![clock, room];
-    list.call("read the clock", libc::SYS_clock_gettime, arguments);
-    let answers = files.vessel.run(&list)?;
-    let mut words = answers.bytes(room, 16).chunks_exact(8).map(|bytes| {
-        bytes
-            .first_chunk::<8>()
-            .map_or(0, |bytes| i64::from_le_bytes(*bytes))
-    });
-    let (seconds, nanoseconds) = (words.next().unwrap_or(0), words.next().unwrap_or(0));
-    Ok(seconds.saturating_mul(SECOND).saturating_add(nanoseconds))
 }
 
 /// Lets the epoll sets watch what they watched. All descriptors are placed.

@@ -23,6 +23,7 @@
 #[path = "../../vessel/abi.rs"]
 mod abi;
 mod check;
+mod clock;
 mod control;
 mod credentials;
 mod error;
@@ -31,6 +32,7 @@ mod files;
 mod identity;
 mod layout;
 mod list;
+mod locks;
 mod memory;
 mod pipes;
 mod spawn;
@@ -39,6 +41,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod timers;
 mod vessel;
 
 use crate::image::Image;

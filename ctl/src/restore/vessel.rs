@@ -8,11 +8,13 @@ use super::layout;
 use super::list::args;
 use super::list::Answers;
 use super::list::List;
+use super::locks;
 use super::memory;
 use super::spawn;
 use super::spawn::Spawned;
 use super::threads;
 use super::threads::VesselThread;
+use super::timers;
 use super::PidPlace;
 use super::SpawnOptions;
 use super::VesselError;
@@ -416,6 +418,8 @@ impl Vessel {
         let mut list = List::new();
         memory::finish(&mut list, image);
         self.run_long(list)?;
+        locks::take(self, image)?;
+        timers::set(self, image)?;
         self.set_by_agent(image)?;
         self.set_limits(image)?;
         let (all, bounding) = self.capabilities;
@@ -495,7 +499,8 @@ impl Vessel {
         Ok(())
     }
 
-    /// The records that the module restores: threads with their TIDs on this host, registers, restarts, pending signals.
+    /// The records that the module restores: threads with their TIDs on this host, registers, restarts, pending signals,
+    /// timers.
     /// Cut them with [`crate::image::chunks`].
     pub fn restore_records(&self, image: &Image) -> Result<Vec<u8>, VesselError> {
         image

@@ -13,6 +13,8 @@ use pmig_wire::file::open;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
 use pmig_wire::file::FileKind;
+use pmig_wire::file::FileLock;
+use pmig_wire::file::LockKind;
 use pmig_wire::mm::vma;
 use pmig_wire::mm::Vma;
 use pmig_wire::process::facts;
@@ -33,8 +35,6 @@ pub struct Context {
     pub host: Option<Namespaces>,
     /// The process runs in namespaces that pmig made to keep its PID and its clocks; they are no obstacle.
     pub made_by_pmig: bool,
-    /// The agent reads and takes the process's POSIX record locks itself; only other locks are an obstacle.
-    pub moves_record_locks: bool,
     /// PID of pmig on this host, 0 if that does not matter.
     pub own_pid: u32,
 }
@@ -56,7 +56,6 @@ pub static FACTS: &[(u64, &Obstacle)] = &[
     (facts::VFORK_CHILD, &found::VFORK_CHILD),
     (facts::IO_URING, &found::IO_URING),
     (facts::AIO, &found::AIO),
-    (facts::ITIMER, &found::ITIMER),
     (facts::POSIX_TIMER, &found::POSIX_TIMER),
     (facts::EXITING, &selection::EXITING),
     (facts::LDT, &found::LDT),
@@ -79,7 +78,6 @@ pub static FACTS: &[(u64, &Obstacle)] = &[
     (facts::SCHED_SPECIAL, &found::SCHED_SPECIAL),
     (facts::UPROBES, &found::UPROBES),
     (facts::TERMINAL, &found::TERMINAL),
-    (facts::FILE_LOCKS, &found::FILE_LOCKS),
     (facts::USERFAULTFD, &found::USERFAULTFD),
     (facts::ODD_PARENT, &found::ODD_PARENT),
     (facts::LEADER_EXITED, &found::LEADER_EXITED),
@@ -196,9 +194,6 @@ pub fn process(
             continue;
         }
         rest &= !bit;
-        if *bit == facts::FILE_LOCKS && context.moves_record_locks {
-            continue;
-        }
         report(obstacle, Object::Process);
     }
     unknown_bits(rest, |bit| {
@@ -308,7 +303,8 @@ pub fn file(file: &File, object: Object, report: &mut impl FnMut(&'static Obstac
     if has(open::OWNER) || has(open::ASYNC) {
         report(&found::FILE_OWNER, object);
     }
-    if has(open::LOCKED) {
+    // A lock that belongs to the open file is nobody's to give away who is not its only owner.
+    if has(open::LOCKED) && (file.outside.get() != 0 || has(open::NOT_A_DESCRIPTOR)) {
         report(&found::FILE_LOCK, object);
     }
     // The rest concerns kinds that are found again by their name or by both of their ends; others are refused already.
@@ -426,6 +422,16 @@ fn record(
             if is_mapped_memfd(entry) {
                 mapped_memfd(records, id, report);
             }
+        }
+        Kind::FileLock => {
+            let (lock, _) = item.parse::<FileLock>()?;
+            let obstacle = match LockKind::from_wire(lock.kind.get()) {
+                Some(LockKind::Process | LockKind::Whole | LockKind::OpenFile) => {
+                    &found::FILE_LOCK_LEAVES
+                }
+                _ => &found::FILE_LOCK,
+            };
+            report(obstacle, named(records, lock.file.get()));
         }
         Kind::EpollEntry => {
             let (entry, _) = item.parse::<EpollEntry>()?;

@@ -176,7 +176,7 @@ pub const FEATURES: &[Feature] = &[
         Coverage::Refused,
     ),
     feature("F16", "terminals", Coverage::Refused),
-    feature("F17", "file locks and leases", Coverage::Refused),
+    feature("F17", "file locks and leases", Coverage::Part),
     feature("F18", "POSIX message queues", Coverage::Refused),
     feature("F19", "io_uring, asynchronous I/O", Coverage::Refused),
 ];

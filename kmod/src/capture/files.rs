@@ -18,7 +18,6 @@ use pmig_wire::file::File;
 use pmig_wire::file::FileKind;
 use pmig_wire::file::DESCRIPTOR_CLOEXEC;
 use pmig_wire::mm::vma;
-use pmig_wire::process::facts;
 use zerocopy::little_endian::I64;
 use zerocopy::little_endian::U16;
 use zerocopy::little_endian::U32;
@@ -268,14 +267,10 @@ impl Files {
             .is_some_and(|known| self.outside(known) > 0)
     }
 
-    /// Describes all descriptors, and makes their files known. Returns facts that they show.
-    pub(super) fn descriptors(&mut self, records: &mut Records) -> Result<u64> {
-        let mut found = 0;
+    /// Describes all descriptors, and makes their files known.
+    pub(super) fn descriptors(&mut self, records: &mut Records) -> Result {
         let mut fd = 0;
         while let Some(file) = FileRef::next_of(&self.task, &mut fd) {
-            if file.has_locks(&self.task) {
-                found |= facts::FILE_LOCKS;
-            }
             let flags = if file::close_on_exec(&self.task, fd) {
                 DESCRIPTOR_CLOEXEC
             } else {
@@ -289,7 +284,7 @@ impl Files {
             })?;
             fd = fd.saturating_add(1);
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Makes the executable known.

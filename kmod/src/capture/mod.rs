@@ -11,6 +11,7 @@ mod mm;
 mod process;
 mod signals;
 mod threads;
+mod timers;
 
 use crate::freeze::Parks;
 use crate::kx::mm::Mm;
@@ -56,7 +57,8 @@ pub(crate) fn capture(leader: &Task, parks: Option<&Parks>) -> Result<KVVec<u8>,
     let mut files = Files::new(leader, parks.is_some())?;
     let mut later = Records(KVVec::new());
     // Descriptors come first: which files have one must be known when the holders of mapped files are counted.
-    let mut facts = files.descriptors(&mut later)?;
+    files.descriptors(&mut later)?;
+    let mut facts = 0;
     mm::capture(&mut later, &mm, &mut files)?;
     match parks {
         Some(parks) => facts |= threads::capture(&mut later, parks)?,
@@ -65,6 +67,7 @@ pub(crate) fn capture(leader: &Task, parks: Option<&Parks>) -> Result<KVVec<u8>,
     facts |= creds::capture(&mut later, leader)?;
     if let Some(parks) = parks {
         signals::capture(&mut later, parks)?;
+        timers::capture(&mut later, leader)?;
     }
     // The process comes first, but its facts and the identities of its files are known only now.
     process::describe(&mut records, leader, &mm, &mut files, facts)?;

@@ -3,6 +3,7 @@
 //! What is true of a task and may keep it from being moved.
 
 use super::task::Task;
+use super::timer;
 use crate::sys;
 use core::ptr;
 use kernel::bindings;
@@ -72,20 +73,13 @@ impl Task {
         // SAFETY: `signal` lives as long as the task; single words or list heads are read.
         let found = unsafe {
             let signal = &*raw.signal;
-            let cpu_timer = signal.it.iter().any(|timer| timer.expires != 0);
             [
                 (
                     facts::INIT,
                     signal.flags & bindings::SIGNAL_UNKILLABLE != 0 || self.own_tgid() == 1,
                 ),
                 (facts::VFORK_CHILD, !raw.vfork_done.is_null()),
-                (
-                    facts::ITIMER,
-                    cpu_timer
-                        || signal.it_real_incr != 0
-                        || sys::pmig_timer_active(&signal.real_timer),
-                ),
-                (facts::POSIX_TIMER, !signal.posix_timers.first.is_null()),
+                (facts::POSIX_TIMER, !timer::are_movable(self)),
                 (
                     facts::EXITING,
                     signal.flags & bindings::SIGNAL_GROUP_EXIT != 0 || !signal.core_state.is_null(),

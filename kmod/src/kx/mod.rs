@@ -21,3 +21,4 @@ pub(crate) mod socket;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod time;
+pub(crate) mod timer;

@@ -128,6 +128,11 @@ pub(crate) fn waiting(held: &Held<'_>, found: &mut KVVec<Waiting>) -> Result {
             let mut entry = (*head).next;
             while entry != head {
                 let queue = kernel::container_of!(entry, bindings::sigqueue, list);
+                if is_of_timer(queue) {
+                    // It belongs to its timer, which sends it again.
+                    entry = (*entry).next;
+                    continue;
+                }
                 let mut info = [0; SIGINFO_SIZE];
                 core::ptr::copy_nonoverlapping(
                     core::ptr::addr_of!((*queue).info).cast::<u8>(),
@@ -149,6 +154,32 @@ pub(crate) fn waiting(held: &Held<'_>, found: &mut KVVec<Waiting>) -> Result {
         }
     }
     Ok(())
+}
+
+/// Whether a queued signal is part of a POSIX timer.
+///
+/// # Safety
+///
+/// `queue` must be valid.
+unsafe fn is_of_timer(queue: *const bindings::sigqueue) -> bool {
+    // SAFETY: As the caller says.
+    unsafe { (*queue).flags & bindings::SIGQUEUE_PREALLOC as i32 != 0 }
+}
+
+/// Whether a queued signal comes from a timer of the process: those go on while it is frozen, and expire on the other host
+/// too.
+///
+/// # Safety
+///
+/// `queue` must be valid.
+unsafe fn is_from_timer(queue: *const bindings::sigqueue) -> bool {
+    const SI_KERNEL: i32 = 0x80;
+    // SAFETY: As the caller says.
+    unsafe {
+        let info = &(*queue).info.__bindgen_anon_1;
+        let is_alarm = info.si_signo == bindings::SIGALRM as i32 && info.si_code == SI_KERNEL;
+        is_of_timer(queue) || is_alarm
+    }
 }
 
 /// What others may do to frozen threads: the signals that wait for them and for their process, whether it is stopped,
@@ -178,15 +209,40 @@ impl Census {
                 if is_shared && !task.is_leader() {
                     continue;
                 }
-                self.numbers |= (*pending).signal.sig[0] as u64;
+                let mut numbers = (*pending).signal.sig[0] as u64;
                 let head = addr_of_mut!((*pending).list);
                 let mut entry = (*head).next;
                 while entry != head {
-                    self.entries = self.entries.saturating_add(1);
+                    let queue = kernel::container_of!(entry, bindings::sigqueue, list);
+                    if is_from_timer(queue) {
+                        let number = (*queue).info.__bindgen_anon_1.si_signo;
+                        numbers &= !(1 << (number.saturating_sub(1) & 63));
+                    } else {
+                        self.entries = self.entries.saturating_add(1);
+                    }
                     entry = (*entry).next;
                 }
+                self.numbers |= numbers;
             }
         }
+    }
+}
+
+/// The last entry of a queue that is not a timer's: those come at any time. `list` itself if there is none.
+///
+/// # Safety
+///
+/// `list` must be the head of a queue whose siglock is held.
+unsafe fn last_ordinary(list: *mut bindings::list_head) -> *mut bindings::list_head {
+    // SAFETY: As the caller says; the entries are stable under the lock.
+    unsafe {
+        let mut entry = (*list).prev;
+        while entry != list
+            && is_of_timer(kernel::container_of!(entry, bindings::sigqueue, list))
+        {
+            entry = (*entry).prev;
+        }
+        entry
     }
 }
 
@@ -213,19 +269,26 @@ pub(crate) fn queue(held: &Held<'_>, signal: &Waiting) -> Result {
     // SAFETY: The task is alive and parked; the queue and the sets are only touched under the siglock.
     unsafe {
         let raw = task.as_ptr();
+        let bit = 1usize << (number - 1);
         let list = addr_of_mut!((*raw).pending.list);
-        let before = (*list).prev;
+        let shared_set = addr_of_mut!((*(*raw).signal).shared_pending.signal.sig[0]);
+        let before = {
+            let _guard = SiglockGuard::lock(held);
+            if signal.shared && number < bindings::SIGRTMIN as i32 && *shared_set & bit != 0 {
+                // A standard signal that waits already is not queued twice.
+                return Ok(());
+            }
+            last_ordinary(list)
+        };
         to_result(bindings::send_sig_info(number, &mut info, raw))?;
         let _guard = SiglockGuard::lock(held);
-        let entry = (*list).prev;
+        let entry = last_ordinary(list);
         if entry == before || entry == list {
-            // A standard signal that waits already is not queued twice.
             return Ok(());
         }
         let queued = kernel::container_of!(entry, bindings::sigqueue, list);
         (*queued).info = info;
         if signal.shared {
-            let bit = 1 << (number - 1);
             let shared = addr_of_mut!((*(*raw).signal).shared_pending);
             sys::pmig_list_move_tail(entry, addr_of_mut!((*shared).list));
             (*shared).signal.sig[0] |= bit;

@@ -78,6 +78,7 @@ pub(crate) fn restore(parks: &Parks, bytes: &[u8]) -> Result<(), Failure> {
             Kind::Registers => threads::restore_registers(&mut finder, &record),
             Kind::Restart => threads::restore_restart(&mut finder, &record),
             Kind::PendingSignal => signals::restore_pending(&mut finder, &record),
+            Kind::PosixTimer => signals::restore_timer(&mut finder, &record),
             kind => Err(Failure::new(
                 EBADMSG,
                 format_args!("a record of kind {kind:?} has no place here"),

@@ -9,6 +9,7 @@
 #include <linux/fs_struct.h>
 #include <linux/highmem.h>
 #include <linux/hrtimer.h>
+#include <linux/hrtimer_bases.h>
 #include <linux/kdev_t.h>
 #include <linux/module.h>
 #include <linux/cgroup.h>
@@ -17,6 +18,7 @@
 #include <linux/nsproxy.h>
 #include <linux/pid_namespace.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/posix-timers.h>
 #include <linux/time_namespace.h>
 #include <linux/uaccess.h>
 #include <linux/utsname.h>
@@ -179,9 +181,80 @@ void pmig_module_put(void)
 	module_put(THIS_MODULE);
 }
 
+/* The timer after another one, or the first. The caller is in an RCU read-side section. */
+struct k_itimer *pmig_next_posix_timer(struct task_struct *task, struct k_itimer *previous)
+{
+	struct hlist_node *next = previous ? rcu_dereference(hlist_next_rcu(&previous->list)) :
+					     rcu_dereference(hlist_first_rcu(&task->signal->posix_timers));
+
+	return hlist_entry_safe(next, struct k_itimer, list);
+}
+
+/* The states of k_itimer::it_status, which are private to kernel/time/posix-timers.h. */
+enum {
+	PMIG_TIMER_DISARMED,
+	PMIG_TIMER_ARMED,
+	PMIG_TIMER_REQUEUE_PENDING,
+};
+
+/* The caller is in an RCU read-side section. */
+void pmig_read_posix_timer(struct task_struct *task, struct k_itimer *timer, struct pmig_posix_timer *read)
+{
+	guard(spinlock_irqsave)(&timer->it_lock);
+	*read = (struct pmig_posix_timer){
+		.id = timer->it_id,
+		.clock = timer->it_clock,
+		.base = timer->it_clock,
+		.notify = timer->it_sigev_notify,
+		.signal = timer->sigq.info.si_signo,
+		.value = (unsigned long)timer->sigq.info.si_value.sival_ptr,
+		.interval = timer->it_interval,
+		.last_overrun = timer->it_overrun_last,
+	};
+	/* Clocks whose timers are hrtimers: the others keep something else in the union. */
+	if (timer->it_clock < 0 || timer->it_clock == CLOCK_REALTIME_ALARM || timer->it_clock == CLOCK_BOOTTIME_ALARM)
+		return;
+	if (timer->it_pid_type == PIDTYPE_PID)
+		read->tid = pid_nr_ns(timer->it_pid, task_active_pid_ns(task));
+	/* Set, or expired and its signal still waits: then the time at which it has expired counts. */
+	if (timer->it_status != PMIG_TIMER_DISARMED ||
+	    (!list_empty(&timer->sigq.list) && timer->it_sigqueue_seq == timer->it_signal_seq)) {
+		struct hrtimer *hrtimer = &timer->it.real.timer;
+
+		read->base = hrtimer->base->clockid;
+		read->expires = hrtimer_get_expires(hrtimer);
+		/* Expirations that were counted since then are counted once more on the other host. */
+		if (timer->it_status == PMIG_TIMER_REQUEUE_PENDING && timer->it_overrun >= 0)
+			read->expires -= (timer->it_overrun + 1) * timer->it_interval;
+		if (read->expires <= 0)
+			read->expires = 1;
+	}
+}
+
+/* Whether there is such a timer. */
+bool pmig_set_last_overrun(struct task_struct *task, s32 id, s64 overrun)
+{
+	struct k_itimer *timer;
+
+	guard(rcu)();
+	hlist_for_each_entry_rcu(timer, &task->signal->posix_timers, list) {
+		if (timer->it_id != id)
+			continue;
+		guard(spinlock_irqsave)(&timer->it_lock);
+		timer->it_overrun_last = overrun;
+		return true;
+	}
+	return false;
+}
+
 bool pmig_timer_active(const struct hrtimer *timer)
 {
 	return hrtimer_active(timer);
+}
+
+s64 pmig_timer_expires(const struct hrtimer *timer)
+{
+	return hrtimer_get_expires(timer);
 }
 
 unsigned long pmig_mm_flags(struct mm_struct *mm)

@@ -122,7 +122,27 @@ u32 pmig_crc32(u32 seed, const void *data, size_t length);
 void pmig_module_get(void);
 bool pmig_module_try_get(void);
 void pmig_module_put(void);
+
+/* What a POSIX timer is, read under its lock. */
+struct pmig_posix_timer {
+	s32 id;
+	s32 clock;
+	s32 base;
+	s32 notify;
+	s32 signal;
+	s32 tid;
+	u64 value;
+	/* The host's clock; 0 if it is not set. */
+	s64 expires;
+	s64 interval;
+	s64 last_overrun;
+};
+
+struct k_itimer *pmig_next_posix_timer(struct task_struct *task, struct k_itimer *previous);
+void pmig_read_posix_timer(struct task_struct *task, struct k_itimer *timer, struct pmig_posix_timer *read);
+bool pmig_set_last_overrun(struct task_struct *task, s32 id, s64 overrun);
 bool pmig_timer_active(const struct hrtimer *timer);
+s64 pmig_timer_expires(const struct hrtimer *timer);
 
 unsigned long pmig_mm_flags(struct mm_struct *mm);
 struct file *pmig_mm_exe_file(struct mm_struct *mm);

@@ -136,7 +136,7 @@ pub mod open {
     pub const UNLINKED: u32 = 1 << 16;
     /// Signals somebody (`F_SETOWN`) when input is ready.
     pub const OWNER: u32 = 1 << 17;
-    /// Holds a lease, an open-file-description lock, or an flock.
+    /// The process holds a lock or a lease on the file, through this open file or another.
     pub const LOCKED: u32 = 1 << 18;
     /// Not readable by the path that the file system shows: the path is longer than the kernel's limit.
     pub const NO_PATH: u32 = 1 << 19;
@@ -209,3 +209,48 @@ pub struct PipeData {
     pub inode: U64,
 }
 payload!(PipeData, PipeData, tail = true);
+
+/// What a lock is and to whom it belongs. The number on the wire never changes its meaning; 0 is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum LockKind {
+    /// Of a part of the file, the process's (`F_SETLK`).
+    Process = 1,
+    /// Of the whole file, the open file's (`flock`).
+    Whole = 2,
+    /// Of a part of the file, the open file's (`F_OFD_SETLK`).
+    OpenFile = 3,
+    /// A lease, or what pmig does not know.
+    Other = 4,
+}
+
+impl LockKind {
+    /// The kind with this number on the wire.
+    pub fn from_wire(number: u32) -> Option<Self> {
+        [Self::Process, Self::Whole, Self::OpenFile, Self::Other]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
+    }
+}
+
+/// One lock. The agent reads them; the module says only which files have any.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct FileLock {
+    /// Identity of the [`File`] through which it was taken.
+    pub file: U32,
+    /// A [`LockKind`].
+    pub kind: U32,
+    /// 1 if nobody else may hold one, 0 if others may hold such as well.
+    pub exclusive: U32,
+    /// Zero.
+    pub reserved: U32,
+    /// First byte.
+    pub start: U64,
+    /// Last byte; [`u64::MAX`] for the end of the file, wherever that is.
+    pub last: U64,
+}
+const _: () = assert!(size_of::<FileLock>() == 32);
+payload!(FileLock, FileLock, reserved = reserved);

@@ -43,6 +43,7 @@ pub mod process;
 pub mod record;
 pub mod signal;
 pub mod thread;
+pub mod timer;
 
 /// Version of the interface between the module and the tool, and of the protocol between two agents.
 ///

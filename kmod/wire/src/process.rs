@@ -44,9 +44,7 @@ pub mod facts {
     pub const IO_URING: u64 = 1 << 13;
     /// Has an asynchronous I/O context (`io_setup`).
     pub const AIO: u64 = 1 << 14;
-    /// Has an interval timer running (`setitimer`, `alarm`).
-    pub const ITIMER: u64 = 1 << 15;
-    /// Has POSIX timers (`timer_create`).
+    /// Has a POSIX timer (`timer_create`) of CPU time, or one that wakes the host.
     pub const POSIX_TIMER: u64 = 1 << 16;
     /// Is exiting or dumping core.
     pub const EXITING: u64 = 1 << 17;
@@ -90,8 +88,6 @@ pub mod facts {
     pub const UPROBES: u64 = 1 << 36;
     /// Has a controlling terminal.
     pub const TERMINAL: u64 = 1 << 37;
-    /// Holds file locks of any kind.
-    pub const FILE_LOCKS: u64 = 1 << 38;
     /// The program is being watched by userfaultfd, or watches itself.
     pub const USERFAULTFD: u64 = 1 << 39;
     /// A thread other than the first made the process's exit signal or parent differ (`CLONE_PARENT` oddities).

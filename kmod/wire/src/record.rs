@@ -68,6 +68,8 @@ pub enum Kind {
     Timerfd = 21,
     /// [`crate::event::EpollEntry`]
     EpollEntry = 22,
+    /// [`crate::file::FileLock`]
+    FileLock = 23,
     /// [`crate::thread::Thread`]
     Thread = 24,
     /// [`crate::thread::Registers`]
@@ -80,11 +82,15 @@ pub enum Kind {
     SignalAction = 40,
     /// [`crate::signal::Pending`]
     PendingSignal = 41,
+    /// [`crate::timer::IntervalTimer`]
+    IntervalTimer = 42,
+    /// [`crate::timer::PosixTimer`]
+    PosixTimer = 43,
 }
 
 impl Kind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Process,
         Kind::Limits,
         Kind::Clocks,
@@ -98,12 +104,15 @@ impl Kind {
         Kind::Signalfd,
         Kind::Timerfd,
         Kind::EpollEntry,
+        Kind::FileLock,
         Kind::Thread,
         Kind::Registers,
         Kind::Restart,
         Kind::Credentials,
         Kind::SignalAction,
         Kind::PendingSignal,
+        Kind::IntervalTimer,
+        Kind::PosixTimer,
     ];
 
     /// The kind with this number on the wire.

@@ -12,6 +12,7 @@ use pmig_wire::file::open;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
 use pmig_wire::file::FileKind;
+use pmig_wire::file::FileLock;
 use pmig_wire::file::PipeData;
 use pmig_wire::message::MessageHeader;
 use pmig_wire::message::MessageKind;
@@ -42,6 +43,8 @@ use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::RestartKind;
 use pmig_wire::thread::Thread;
+use pmig_wire::timer::IntervalTimer;
+use pmig_wire::timer::PosixTimer;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -155,6 +158,20 @@ fn records() -> Vec<(&'static str, Vec<u8>)> {
                 b"",
             ),
         ),
+        (
+            "file-lock",
+            record(
+                &FileLock {
+                    file: half(1).into(),
+                    kind: half(2).into(),
+                    exclusive: half(3).into(),
+                    reserved: 0.into(),
+                    start: word(1).into(),
+                    last: word(2).into(),
+                },
+                b"",
+            ),
+        ),
         ("thread", record(&thread(), b"")),
         (
             "registers",
@@ -173,6 +190,36 @@ fn records() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("signal-action", record(&action(), b"")),
         ("pending-signal", record(&pending(), b"")),
+        (
+            "interval-timer",
+            record(
+                &IntervalTimer {
+                    which: half(1).into(),
+                    reserved: 0.into(),
+                    expires: 0x0877_6655_4433_2201.into(),
+                    interval: word(2).into(),
+                },
+                b"",
+            ),
+        ),
+        (
+            "posix-timer",
+            record(
+                &PosixTimer {
+                    id: half(1).into(),
+                    clock: half(2).into(),
+                    base: half(3).into(),
+                    notify: half(4).into(),
+                    signal: half(5).into(),
+                    tid: half(6).into(),
+                    value: word(1).into(),
+                    expires: 0x0877_6655_4433_2202.into(),
+                    interval: word(3).into(),
+                    last_overrun: 0x0877_6655_4433_2204.into(),
+                },
+                b"",
+            ),
+        ),
     ]
 }
 
@@ -453,7 +500,6 @@ flags! {
         VFORK_CHILD
         IO_URING
         AIO
-        ITIMER
         POSIX_TIMER
         EXITING
         LDT
@@ -476,7 +522,6 @@ flags! {
         SCHED_SPECIAL
         UPROBES
         TERMINAL
-        FILE_LOCKS
         USERFAULTFD
         ODD_PARENT
         LEADER_EXITED

@@ -8,6 +8,7 @@ use pmig_wire::event::Signalfd;
 use pmig_wire::event::Timerfd;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
+use pmig_wire::file::FileLock;
 use pmig_wire::file::FileKind;
 use pmig_wire::file::PipeData;
 use pmig_wire::mm::Memory;
@@ -31,6 +32,8 @@ use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::RestartKind;
 use pmig_wire::thread::Thread;
+use pmig_wire::timer::PosixTimer;
+use pmig_wire::timer::IntervalTimer;
 use proptest::prelude::*;
 use std::convert::Infallible;
 use zerocopy::FromZeros;
@@ -81,12 +84,15 @@ fn parse(record: &Record<'_>) -> Result<(), DecodeError> {
         Kind::Signalfd => record.parse::<Signalfd>().map(drop),
         Kind::Timerfd => record.parse::<Timerfd>().map(drop),
         Kind::EpollEntry => record.parse::<EpollEntry>().map(drop),
+        Kind::FileLock => record.parse::<FileLock>().map(drop),
         Kind::Thread => record.parse::<Thread>().map(drop),
         Kind::Registers => record.parse::<Registers>().map(drop),
         Kind::Restart => record.parse::<Restart>().map(drop),
         Kind::Credentials => record.parse::<Credentials>().map(drop),
         Kind::SignalAction => record.parse::<Action>().map(drop),
         Kind::PendingSignal => record.parse::<Pending>().map(drop),
+        Kind::IntervalTimer => record.parse::<IntervalTimer>().map(drop),
+        Kind::PosixTimer => record.parse::<PosixTimer>().map(drop),
         _ => panic!("a kind without a payload: {:?}", record.kind),
     }
 }
@@ -110,12 +116,15 @@ fn shape(kind: Kind) -> (usize, bool) {
         Kind::Signalfd => of::<Signalfd>(),
         Kind::Timerfd => of::<Timerfd>(),
         Kind::EpollEntry => of::<EpollEntry>(),
+        Kind::FileLock => of::<FileLock>(),
         Kind::Thread => of::<Thread>(),
         Kind::Registers => of::<Registers>(),
         Kind::Restart => of::<Restart>(),
         Kind::Credentials => of::<Credentials>(),
         Kind::SignalAction => of::<Action>(),
         Kind::PendingSignal => of::<Pending>(),
+        Kind::IntervalTimer => of::<IntervalTimer>(),
+        Kind::PosixTimer => of::<PosixTimer>(),
         _ => panic!("a kind without a payload: {kind:?}"),
     }
 }
@@ -205,9 +214,11 @@ fn reserved_bytes_are_checked() {
         (Kind::File, 2),
         (Kind::Signalfd, 4),
         (Kind::Timerfd, 4),
+        (Kind::FileLock, 4),
         (Kind::Restart, 4),
         (Kind::SignalAction, 4),
         (Kind::PendingSignal, 4),
+        (Kind::IntervalTimer, 4),
     ];
     for kind in Kind::ALL {
         let (size, _) = shape(kind);

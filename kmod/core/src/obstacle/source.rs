@@ -97,12 +97,9 @@ obstacles! {
     AIO, Refusal, Source, "F19", "aio",
         "{object} uses asynchronous I/O (io_setup)",
         "switch asynchronous I/O off in the program";
-    ITIMER, Refusal, Source, "T6", "interval-timer",
-        "{object} has an interval timer running (alarm, setitimer)",
-        "try again when the timer has expired";
     POSIX_TIMER, Refusal, Source, "T6", "posix-timer",
-        "{object} has POSIX timers (timer_create)",
-        "timers cannot be rebuilt yet";
+        "{object} has a POSIX timer that measures CPU time, or that wakes the host up",
+        "such timers cannot be rebuilt yet";
     PERF_EVENTS, Refusal, Source, "F15", "perf-events",
         "{object} is measured by performance events",
         "stop perf";
@@ -112,9 +109,6 @@ obstacles! {
     SEM_UNDO, Refusal, Source, "M5", "semaphore-undo",
         "{object} has changes to undo on System V semaphores (SEM_UNDO)",
         "System V objects cannot be moved yet";
-    FILE_LOCKS, Refusal, Source, "F17", "file-locks",
-        "{object} holds file locks",
-        "try again when it has released them";
     UNKNOWN_FACT, Refusal, Source, "O14", "unknown-fact",
         "the module reports a property of {object} that this pmigctl does not know",
         "use a pmigctl and a pmig.ko of the same version";
@@ -283,8 +277,11 @@ obstacles! {
         "{object} sends a signal when it is ready (F_SETOWN, O_ASYNC)",
         "signal-driven input and output cannot be moved yet";
     FILE_LOCK, Refusal, Source, "F17", "file-lock",
-        "{object} holds a lease, an flock or an open-file-description lock",
+        "{object} holds a lease, or a lock that another process or a mapping also holds",
         "try again when the program has released it";
+    FILE_LOCK_LEAVES, Note, Source, "F17", "file-lock-leaves",
+        "the locks of {object} are held on the destination from then on",
+        "nothing to do unless processes that stay here count on them: only some network file systems tell other hosts";
     NO_PATH, Refusal, Source, "F1", "path-too-long",
         "the path of {object} is longer than the kernel's limit",
         "use shorter directory names";
