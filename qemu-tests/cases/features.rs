@@ -78,6 +78,10 @@ const MOVES: &[(&str, &str)] = &[
         "t15_scheduling",
     ),
     (
+        "t16_placement: CPUs, priorities for input and output, timer slack",
+        "t16_placement",
+    ),
+    (
         "t17_credentials: another user, groups, capabilities, secure bits, limits",
         "t17_credentials pause=150",
     ),

@@ -20,7 +20,7 @@
 #define LONG (3600ll * 1000 * MS)
 
 static int count, big_count, semaphore, flow, signals;
-static int never_set, expired, far, far_realtime, span_realtime, periodic, unread, boottime;
+static int never_set, only_period, expired, far, far_realtime, span_realtime, periodic, unread, boottime;
 static int64_t first_periodic, first_unread, first_boottime, far_at, far_realtime_at, span_at;
 static uint64_t read_periodic, read_boottime;
 static int set, inner, level[2], edge[2], once[2], spent[2], renamed[2], nested;
@@ -37,7 +37,7 @@ static int timer(clockid_t clock, int flags, int64_t first, int64_t period)
 	struct itimerspec t = { .it_value = span(first), .it_interval = span(period) };
 	int fd = CHECK_CALL("timerfd_create", timerfd_create(clock, TFD_NONBLOCK | TFD_CLOEXEC));
 
-	if (first)
+	if (first || period)
 		CHECK_CALL("timerfd_settime", timerfd_settime(fd, flags, &t, NULL));
 	return fd;
 }
@@ -276,6 +276,7 @@ int main(int argc, char **argv)
 	make_signals();
 
 	never_set = timer(CLOCK_MONOTONIC, 0, 0, 0);
+	only_period = timer(CLOCK_MONOTONIC, 0, 0, PERIOD);
 	expired = timer(CLOCK_MONOTONIC, 0, 1, 0);
 	far_at = check_clock(CLOCK_MONOTONIC) + LONG;
 	far = timer(CLOCK_MONOTONIC, TFD_TIMER_ABSTIME, far_at, 0);
@@ -301,6 +302,8 @@ int main(int argc, char **argv)
 		CHECK_EQUAL("revents", entry.revents, POLLIN);
 		CHECK_EQUAL("timer that is not set", left(never_set, 0), 0);
 		CHECK_EQUAL("timer that is not set", expirations("timer that is not set", never_set), 0);
+		CHECK_EQUAL("timer with a period that is not set", left(only_period, PERIOD), 0);
+		CHECK_EQUAL("timer with a period that is not set", expirations("timer that is not set", only_period), 0);
 		CHECK_EQUAL("timer that has expired", left(expired, 0), 0);
 		check_far("far timer", far, CLOCK_MONOTONIC, far_at, 0);
 		check_far("far timer of the wall clock", far_realtime, CLOCK_REALTIME, far_realtime_at, 0);

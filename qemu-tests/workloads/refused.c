@@ -239,15 +239,6 @@ static void landlock(void)
 	close(ruleset);
 }
 
-static void affinity(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(0, &set);
-	CHECK_CALL("sched_setaffinity", sched_setaffinity(0, sizeof(set), &set));
-}
-
 static int open_own(const char *suffix, int flags)
 {
 	snprintf(path, PATH_MAX, "%s.%s", check.log, suffix);
@@ -551,7 +542,6 @@ static const struct {
 	{ "posix-timer", "posix-timer", posix_timer },
 	{ "seccomp", "seccomp", seccomp },
 	{ "landlock", "lsm-label", landlock },
-	{ "cpu-affinity", "cpu-affinity", affinity },
 	{ "deleted-file", "deleted-file", deleted_file },
 	{ "lease", "file-lock", lease },
 	{ "shared-flock", "file-lock", shared_flock },

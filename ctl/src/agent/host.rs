@@ -163,6 +163,7 @@ impl Machine for HostMachine {
             let failed = failure(FailureCode::CaptureFailed);
             capture::event_files(pid, &mut image, Moment::Running).map_err(&failed)?;
             capture::file_locks(pid, &mut image, Moment::Running).map_err(&failed)?;
+            capture::placement(&mut image).map_err(&failed)?;
             records = image.to_records();
         }
         let process = ProcessFacts::read(pid).map_err(failure(FailureCode::SystemError))?;
@@ -293,6 +294,7 @@ impl Source for HostSource {
         capture::pipe_contents(self.pid, &mut image).map_err(&failed)?;
         capture::event_files(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
         capture::file_locks(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
+        capture::placement(&mut image).map_err(&failed)?;
         image
             .require_complete()
             .map_err(failure(FailureCode::CaptureFailed))?;

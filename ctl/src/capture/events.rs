@@ -171,7 +171,8 @@ impl<'a> Found<'a> {
             };
             looks += 1;
             timer.file.set(of.id());
-            let waits = left == 0 && timer.interval.get() != 0;
+            // One that is not set may have a period as well, but nothing to read.
+            let waits = left == 0 && timer.interval.get() != 0 && timer.ticks.get() != 0;
             if waits && self.moment == Moment::Frozen && looks < LOOKS {
                 // It has expired, and counts on when it is looked at.
                 let copy = process::pidfd_getfd(process.as_fd(), fd);

@@ -29,7 +29,9 @@ pub(super) fn describe(pid: u32, image: &mut Image, moment: Moment) -> Result<()
         };
         for line in text.lines().filter_map(|line| line.strip_prefix("lock:")) {
             let mut lock = lock(line).ok_or_else(|| {
-                let text = format!("a lock of descriptor {fd} is shown as {line:?}, which is not understood");
+                let text = format!(
+                    "a lock of descriptor {fd} is shown as {line:?}, which is not understood"
+                );
                 CaptureError::Lost(text)
             })?;
             lock.file.set(of.id());
@@ -78,10 +80,22 @@ mod tests {
             Some((kind, exclusive, lock.start.get(), lock.last.get()))
         };
         let all = [
-            ("\t1: POSIX  ADVISORY  WRITE 12 08:01:5 100 109", Some((1, 1, 100, 109))),
-            ("\t2: FLOCK  ADVISORY  READ 12 08:01:5 0 EOF", Some((2, 0, 0, u64::MAX))),
-            ("\t3: OFDLCK ADVISORY  READ -1 00:2f:5 7 EOF", Some((3, 0, 7, u64::MAX))),
-            ("\t4: LEASE  ACTIVE    READ 12 08:01:5 0 EOF", Some((4, 0, 0, u64::MAX))),
+            (
+                "\t1: POSIX  ADVISORY  WRITE 12 08:01:5 100 109",
+                Some((1, 1, 100, 109)),
+            ),
+            (
+                "\t2: FLOCK  ADVISORY  READ 12 08:01:5 0 EOF",
+                Some((2, 0, 0, u64::MAX)),
+            ),
+            (
+                "\t3: OFDLCK ADVISORY  READ -1 00:2f:5 7 EOF",
+                Some((3, 0, 7, u64::MAX)),
+            ),
+            (
+                "\t4: LEASE  ACTIVE    READ 12 08:01:5 0 EOF",
+                Some((4, 0, 0, u64::MAX)),
+            ),
             ("\t5: POSIX  ADVISORY  UNLCK 12 08:01:5 0 EOF", None),
             ("\t6: POSIX  ADVISORY  WRITE 12", None),
         ];

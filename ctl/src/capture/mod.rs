@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the source agent reads of a frozen process itself.
 //!
-//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], [`event_files`], [`file_locks`], then the records are complete
+//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], [`event_files`], [`file_locks`], [`placement`], then the records are complete
 //! and can be sent; [`scan_pages`] says which pages the module shall send. Nothing here changes what the process can see.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod locks;
 mod namespace;
 mod pages;
 mod pipes;
+mod placement;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +61,12 @@ pub fn event_files(pid: u32, image: &mut Image, moment: Moment) -> Result<(), Ca
 /// meanwhile may be missing.
 pub fn file_locks(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
     locks::describe(pid, image, moment)
+}
+
+/// Describes on which CPUs the threads of the process may run, and how their input and output is ranked. Threads that have
+/// ended meanwhile are left out.
+pub fn placement(image: &mut Image) -> Result<(), CaptureError> {
+    placement::describe(image)
 }
 
 /// Writes what the frozen process has written to files out to storage, and brings sizes, times and names in the image up

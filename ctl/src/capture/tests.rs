@@ -232,7 +232,7 @@ fn what_waits_for_events_is_described_as_it_was_made() {
     let both = open::READ | open::WRITE;
     let count = add_file(&mut image, FileKind::Eventfd, none, both | open::NONBLOCK);
     let signals = add_file(&mut image, FileKind::Signalfd, none, both);
-    let timers = [(); 4].map(|()| add_file(&mut image, FileKind::Timerfd, none, both));
+    let timers = [(); 5].map(|()| add_file(&mut image, FileKind::Timerfd, none, both));
     let set = add_file(&mut image, FileKind::Epoll, none, both);
     for (fd, file) in [(3, count), (30, count), (4, signals), (6, set)] {
         add_descriptor(&mut image, fd, file, 0);
@@ -252,12 +252,13 @@ fn what_waits_for_events_is_described_as_it_was_made() {
     });
     let now = monotonic();
     let second = 1_000_000_000;
-    // Not set, set once, set again and again, due many times already.
+    // Not set, set once, set again and again, due already, not set but with a period.
     for (file, ticks, expires, interval) in [
         (timers[0], 0, 0, 0),
         (timers[1], 0, now + 50 * second, 0),
         (timers[2], 4, now + 60 * second, 3 * second),
         (timers[3], 2, now - 9 * second, 10 * second),
+        (timers[4], 0, 0, 5 * second),
     ] {
         image.timerfds.push(Timerfd {
             file: file.into(),
@@ -303,8 +304,15 @@ fn what_waits_for_events_is_described_as_it_was_made() {
         .iter()
         .map(|timer| (timer.ticks.get(), timer.interval.get() as i64))
         .collect();
-    assert_eq!(found, [(0, 0), (0, 0), (4, 3 * second), (3, 10 * second)]);
-    assert_eq!(timers[0].expires.get(), 0);
+    let expected = [
+        (0, 0),
+        (0, 0),
+        (4, 3 * second),
+        (3, 10 * second),
+        (0, 5 * second),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!((timers[0].expires.get(), timers[4].expires.get()), (0, 0));
     for (timer, expected) in timers.iter().zip([0, 50, 60, 1]).skip(1) {
         let late = timer.expires.get() - now - expected * second;
         assert!((0..second / 10).contains(&late), "{late} ns late");

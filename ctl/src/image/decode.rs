@@ -8,6 +8,7 @@ use super::PipeBytes;
 use super::RegisterSet;
 use super::ThreadCredentials;
 use super::ThreadImage;
+use super::ThreadPlacement;
 use super::MAX_EPOLL_ENTRIES;
 use super::MAX_FILES;
 use super::MAX_LOCKS;
@@ -37,6 +38,7 @@ use pmig_wire::record::Reader;
 use pmig_wire::record::Record;
 use pmig_wire::signal::Action;
 use pmig_wire::signal::Pending;
+use pmig_wire::thread::Placement;
 use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::Thread;
@@ -172,6 +174,18 @@ impl Draft {
                     Some(_) => Err(ImageError::Duplicate(kind, tid.into())),
                 }
             }
+            Kind::Placement => {
+                let (placement, cpus) = parse::<Placement>(record)?;
+                let tid = placement.tid.get();
+                let own = ThreadPlacement {
+                    placement: *placement,
+                    cpus: cpus.to_vec(),
+                };
+                match self.thread(kind, tid)?.placement.replace(own) {
+                    None => Ok(()),
+                    Some(_) => Err(ImageError::Duplicate(kind, tid.into())),
+                }
+            }
             Kind::Credentials => self.take_credentials(record),
             Kind::SignalAction => push(&mut self.actions, kind, 64, *parse(record)?.0),
             Kind::PendingSignal => push(
@@ -196,6 +210,7 @@ impl Draft {
             registers: Vec::new(),
             restart: None,
             credentials: None,
+            placement: None,
         };
         push(&mut self.threads, Kind::Thread, MAX_THREADS, image)
     }

@@ -8,6 +8,7 @@ use pmig_wire::record::write;
 use pmig_wire::record::Payload;
 use pmig_wire::record::Reader;
 use pmig_wire::record::Sink;
+use pmig_wire::timer::PosixTimer;
 use std::convert::Infallible;
 use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
@@ -84,6 +85,9 @@ pub(super) fn encode(image: &Image) -> Vec<u8> {
         thread(&mut buffer, one);
     }
     for one in &image.threads {
+        if let Some(own) = &one.placement {
+            buffer.record(&own.placement, &own.cpus);
+        }
         if let Some(own) = &one.credentials {
             let groups: Vec<u8> = own
                 .groups
@@ -122,7 +126,9 @@ pub(super) fn restore_records(
     for pending in &image.pending {
         buffer.record(pending, &[]);
     }
-    for timer in &image.posix_timers {
+    // All else of a timer is set by the vessel.
+    let counted = |timer: &&PosixTimer| timer.last_overrun.get() != 0;
+    for timer in image.posix_timers.iter().filter(counted) {
         buffer.record(timer, &[]);
     }
     Some(buffer.0)

@@ -34,6 +34,7 @@ use pmig_wire::record::DecodeError;
 use pmig_wire::record::Kind;
 use pmig_wire::signal::Action;
 use pmig_wire::signal::Pending;
+use pmig_wire::thread::Placement;
 use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::Thread;
@@ -173,6 +174,15 @@ pub struct ThreadCredentials {
     pub groups: Vec<u32>,
 }
 
+/// Where a thread runs and how its input and output are ranked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadPlacement {
+    /// The fixed part.
+    pub placement: Placement,
+    /// The CPUs, as [`Placement`] says; empty for all.
+    pub cpus: Vec<u8>,
+}
+
 /// All that is known of one thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ThreadImage {
@@ -184,6 +194,8 @@ pub struct ThreadImage {
     pub restart: Option<Restart>,
     /// Its own credentials, if they are not those of the leader.
     pub credentials: Option<ThreadCredentials>,
+    /// Where it runs; none in a survey of a thread that runs anywhere.
+    pub placement: Option<ThreadPlacement>,
 }
 
 impl ThreadImage {
@@ -332,6 +344,7 @@ impl Image {
                     credentials,
                     groups: Vec::new(),
                 }),
+                placement: None,
             }],
             actions: Vec::new(),
             pending: Vec::new(),

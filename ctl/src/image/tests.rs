@@ -281,7 +281,10 @@ fn locks_belong_to_files_and_have_ranges() {
     assert!(with(&image, &lock, &[]).is_err(), "the kind is missing");
     lock.kind.set(1);
     lock.start.set(10);
-    assert!(with(&image, &lock, &[]).is_err(), "it ends before it begins");
+    assert!(
+        with(&image, &lock, &[]).is_err(),
+        "it ends before it begins"
+    );
     lock.last.set(u64::MAX);
     with(&image, &lock, &[]).expect("up to the end");
     lock.file.set(2);

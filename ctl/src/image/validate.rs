@@ -14,8 +14,10 @@ use pmig_wire::mm::vma;
 use pmig_wire::record::Kind;
 use pmig_wire::signal::SIGNAL_COUNT;
 use pmig_wire::thread::RestartKind;
+use pmig_wire::thread::MAX_CPU_SET;
 use pmig_wire::thread::NOTE_PRSTATUS;
 use pmig_wire::thread::NOTE_XSTATE;
+use pmig_wire::thread::PINNED;
 use pmig_wire::timer::ITIMER_PROF;
 use pmig_wire::timer::ITIMER_REAL;
 use pmig_wire::timer::ITIMER_VIRTUAL;
@@ -316,6 +318,12 @@ fn threads(image: &Image) -> Result<(), ImageError> {
                 return invalid(Kind::Restart, tid, "the kind is unknown");
             }
         }
+        if let Some(own) = &one.placement {
+            let is_empty = own.cpus.iter().all(|byte| *byte == 0);
+            if own.cpus.len() > MAX_CPU_SET || (is_empty && !own.cpus.is_empty()) {
+                return invalid(Kind::Placement, tid, "the set of CPUs is none");
+            }
+        }
         for set in &one.registers {
             if ![NOTE_PRSTATUS, NOTE_XSTATE].contains(&set.registers.note.get()) {
                 return invalid(Kind::Registers, tid, "the register set is unknown");
@@ -448,6 +456,10 @@ pub(super) fn require_complete(image: &Image) -> Result<(), ImageError> {
         }
         if one.restart.is_none() {
             return Err(ImageError::Missing(Kind::Restart));
+        }
+        let is_pinned = one.thread.flags.get() & PINNED != 0;
+        if is_pinned && one.placement.as_ref().is_none_or(|own| own.cpus.is_empty()) {
+            return Err(ImageError::Missing(Kind::Placement));
         }
     }
     Ok(())

@@ -117,6 +117,7 @@ fn numbers(image: &Image, moment: Moment, report: &mut Report) {
             report.add(&destination::PID_TAKEN, tid.to_string());
         }
     }
+    cpus(image, report);
     let (_, bounding) = process::own_capabilities();
     for one in &image.threads {
         let Some(own) = &one.credentials else {
@@ -131,6 +132,55 @@ fn numbers(image: &Image, moment: Moment, report: &mut Report) {
             return;
         }
     }
+}
+
+/// Whether threads find the CPUs here that they may run on.
+fn cpus(image: &Image, report: &mut Report) {
+    let Ok(here) = process::cpus(0) else { return };
+    let placed = image
+        .threads
+        .iter()
+        .filter_map(|one| Some((one.tid(), one.placement.as_ref()?)))
+        .filter(|(_, own)| !own.cpus.is_empty());
+    for (tid, own) in placed {
+        let all = || own.cpus.iter().enumerate();
+        let of = |index: usize| here.get(index).copied().unwrap_or(0);
+        let (any, every) = (
+            all().any(|(index, byte)| byte & of(index) != 0),
+            all().all(|(index, byte)| byte & !of(index) == 0),
+        );
+        let text = format!("thread {tid}, CPUs {}", cpu_list(&own.cpus));
+        if !any {
+            report.add(&destination::CPU_MISSING, text);
+            return;
+        }
+        if !every {
+            report.add(&destination::CPU_FEWER, text);
+            return;
+        }
+    }
+}
+
+/// Such as `0,2-5`.
+fn cpu_list(set: &[u8]) -> String {
+    let has = |cpu: usize| {
+        set.get(cpu / 8)
+            .is_some_and(|byte| byte >> (cpu % 8) & 1 != 0)
+    };
+    let mut parts = Vec::new();
+    let mut cpu = 0;
+    while cpu < set.len() * 8 {
+        let start = cpu;
+        while has(cpu) {
+            cpu += 1;
+        }
+        match cpu - start {
+            0 => cpu += 1,
+            1 => parts.push(start.to_string()),
+            _ => parts.push(format!("{start}-{}", cpu - 1)),
+        }
+    }
+    parts.join(",")
 }
 
 /// Whether a file must be opened here: by a descriptor, a mapping, or as executable or directory.
@@ -216,5 +266,43 @@ fn access(image: &Image, uses: &Uses<'_>, of: &OpenFile, path: &CString, report:
         );
     } else if of.is_writable() && of.kind() == FileKind::Regular && file::is_busy(path) {
         report.add(&destination::FILE_BUSY, object);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::ThreadPlacement;
+    use pmig_wire::thread::Placement;
+    use pmig_wire::thread::MAX_CPU_SET;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn threads_need_a_cpu_that_they_may_run_on() {
+        let found = |cpus: &[u8]| {
+            let mut image = Image::empty(5);
+            image.threads[0].placement = Some(ThreadPlacement {
+                placement: Placement::new_zeroed(),
+                cpus: cpus.to_vec(),
+            });
+            let mut report = Report(Vec::new());
+            super::cpus(&image, &mut report);
+            report.0.first().map(|finding| finding.code)
+        };
+        let here = process::cpus(0).expect("own");
+        let mut some = here.clone();
+        some.resize(MAX_CPU_SET, 0);
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&some), None);
+        some[MAX_CPU_SET - 1] |= 0x80;
+        assert_eq!(found(&some), Some("cpu-fewer"));
+        some[..here.len()].fill(0);
+        assert_eq!(found(&some), Some("cpu-missing"));
+    }
+
+    #[test]
+    fn sets_of_cpus_are_read_by_people() {
+        assert_eq!(cpu_list(&[0b0011_1101, 0b1000_0000]), "0,2-5,15");
+        assert_eq!(cpu_list(&[]), "");
     }
 }

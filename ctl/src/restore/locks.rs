@@ -32,13 +32,21 @@ pub(super) fn take(vessel: &Vessel, image: &Image) -> Result<(), VesselError> {
                 Some(LockKind::Process) => libc::F_SETLK,
                 Some(LockKind::OpenFile) => libc::F_OFD_SETLK,
                 Some(LockKind::Whole) => {
-                    let how = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+                    let how = if exclusive {
+                        libc::LOCK_EX
+                    } else {
+                        libc::LOCK_SH
+                    };
                     list.call(what, libc::SYS_flock, args![fd, how | libc::LOCK_NB]);
                     continue;
                 }
                 _ => return Err(VesselError::Unsupported { object: what }),
             };
-            let how = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+            let how = if exclusive {
+                libc::F_WRLCK
+            } else {
+                libc::F_RDLCK
+            };
             let (start, last) = (lock.start.get(), lock.last.get());
             // 0 is up to the end.
             let length = match last {

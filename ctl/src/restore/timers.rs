@@ -121,11 +121,7 @@ fn expire(vessel: &Vessel, timer: &IntervalTimer) -> Result<(), VesselError> {
         list.call("wait", libc::SYS_nanosleep, args![pause, 0]);
         let room = list.room(32);
         let arguments = args![timer.which.get(), room];
-        list.call(
-            "look at an interval timer",
-            libc::SYS_getitimer,
-            arguments,
-        );
+        list.call("look at an interval timer", libc::SYS_getitimer, arguments);
         let answers = vessel.run(&list)?;
         let left = answers.bytes(room, 32).get(16..).unwrap_or_default();
         if clock::pair(left) == [0, 0] {

@@ -19,6 +19,7 @@ use super::PidPlace;
 use super::SpawnOptions;
 use super::VesselError;
 use crate::image::Image;
+use crate::image::ThreadPlacement;
 use crate::sys::process;
 use crate::sys::process::Scheduling;
 use pmig_wire::mm::vma;
@@ -483,6 +484,10 @@ impl Vessel {
             };
             let what = format!("set the scheduling of thread {tid}");
             process::set_scheduling(host_tid, scheduling).map_err(VesselError::agent(what))?;
+            if let Some(own) = &one.placement {
+                set_placement(host_tid, own)
+                    .map_err(VesselError::agent(format!("place thread {tid}")))?;
+            }
         }
         Ok(())
     }
@@ -526,6 +531,17 @@ impl Vessel {
 
     /// Kills the process and waits for its end.
     pub fn kill(self) {}
+}
+
+fn set_placement(host_tid: u32, own: &ThreadPlacement) -> io::Result<()> {
+    let priority = own.placement.io_priority.get();
+    if priority != 0 {
+        process::set_io_priority(host_tid, priority)?;
+    }
+    match own.cpus.is_empty() {
+        true => Ok(()),
+        false => process::set_cpus(host_tid, &own.cpus),
+    }
 }
 
 impl Drop for Vessel {

@@ -178,3 +178,50 @@ pub fn own_capabilities() -> (u64, u64) {
     };
     (set("CapEff:"), set("CapBnd:"))
 }
+
+/// The CPUs that a thread may run on: bit n of byte n / 8 for each.
+pub fn cpus(tid: u32) -> io::Result<Vec<u8>> {
+    let mut set = vec![0u8; pmig_wire::thread::MAX_CPU_SET];
+    // SAFETY: the buffer has this many bytes. The kernel answers how many it wrote.
+    let length = answer(unsafe {
+        libc::syscall(
+            libc::SYS_sched_getaffinity,
+            tid,
+            set.len(),
+            set.as_mut_ptr(),
+        )
+    })?;
+    set.truncate(length as usize);
+    Ok(set)
+}
+
+/// Sets the CPUs that a thread may run on.
+pub fn set_cpus(tid: u32, set: &[u8]) -> io::Result<()> {
+    // SAFETY: the buffer has this many bytes.
+    answer(unsafe { libc::syscall(libc::SYS_sched_setaffinity, tid, set.len(), set.as_ptr()) })?;
+    Ok(())
+}
+
+/// `IOPRIO_WHO_PROCESS` of include/uapi/linux/ioprio.h, which means a thread.
+const IOPRIO_WHO_PROCESS: u32 = 1;
+
+/// The priority of a thread's input and output, as `ioprio_get(2)`; 0 if it has none of its own.
+pub fn io_priority(tid: u32) -> io::Result<u32> {
+    const CLASS_SHIFT: u32 = 13;
+    // SAFETY: no memory is passed.
+    let priority = answer(unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid) })?;
+    // Without a class it follows the nice value.
+    let priority = priority as u32;
+    Ok(if priority >> CLASS_SHIFT == 0 {
+        0
+    } else {
+        priority
+    })
+}
+
+/// Sets the priority of a thread's input and output.
+pub fn set_io_priority(tid: u32, priority: u32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    answer(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, tid, priority) })?;
+    Ok(())
+}

@@ -85,7 +85,6 @@ pub static FACTS: &[(u64, &Obstacle)] = &[
     (facts::UNKNOWN_MAPPING, &found::UNKNOWN_MAPPING),
     (facts::UNKNOWN_RESTART, &found::UNKNOWN_RESTART),
     (facts::MIXED_CREDENTIALS, &found::MIXED_CREDENTIALS),
-    (facts::AFFINITY, &found::AFFINITY),
 ];
 
 /// What each property of a mapping that is not movable means.

@@ -114,7 +114,7 @@ pub const FEATURES: &[Feature] = &[
     feature(
         "T16",
         "CPU affinity, I/O priority, timer slack",
-        Coverage::Part,
+        Coverage::Moved,
     ),
     feature(
         "T17",

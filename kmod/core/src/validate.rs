@@ -229,7 +229,8 @@ pub const fn policy_is_known(policy: u32) -> bool {
 /// Checks the record of a thread.
 pub fn thread(record: &Thread, known: impl Fn(u32) -> bool) -> Result<(), Reason> {
     tid(record.tid.get(), known)?;
-    let flags = thread::RESTORE_MASK | thread::RESET_ON_FORK | thread::NO_NEW_PRIVS;
+    let flags =
+        thread::RESTORE_MASK | thread::RESET_ON_FORK | thread::NO_NEW_PRIVS | thread::PINNED;
     ensure(record.flags.get() & !flags == 0, Reason::Flags)?;
     scheduling(record)?;
     mask(record.blocked.get())?;

@@ -28,7 +28,7 @@ use std::convert::Infallible;
 use zerocopy::FromZeros;
 
 /// Every fact with its code. Spelled out once more, so that a wrong line in the table is noticed.
-const FACTS: [(u64, &str); 45] = [
+const FACTS: [(u64, &str); 44] = [
     (facts::KERNEL_THREAD, "kernel-thread"),
     (facts::INIT, "init-process"),
     (facts::CHILDREN, "children"),
@@ -73,7 +73,6 @@ const FACTS: [(u64, &str); 45] = [
     (facts::UNKNOWN_MAPPING, "unknown-mapping"),
     (facts::UNKNOWN_RESTART, "unknown-restart"),
     (facts::MIXED_CREDENTIALS, "mixed-credentials"),
-    (facts::AFFINITY, "cpu-affinity"),
 ];
 
 const MAPPING_FLAGS: [(u64, &str); 12] = [

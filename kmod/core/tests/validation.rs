@@ -51,7 +51,7 @@ fn a_thread_is_taken_only_if_all_of_it_is_good() {
         with(|thread| thread.tid.set(101)),
         Err(Reason::UnknownThread)
     );
-    assert_eq!(with(|thread| thread.flags.set(8)), Err(Reason::Flags));
+    assert_eq!(with(|thread| thread.flags.set(16)), Err(Reason::Flags));
     assert_eq!(with(|thread| thread.policy.set(6)), Err(Reason::Scheduling));
     assert_eq!(with(|thread| thread.nice.set(20)), Err(Reason::Scheduling));
     assert_eq!(with(|thread| thread.nice.set(-21)), Err(Reason::Scheduling));

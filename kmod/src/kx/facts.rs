@@ -46,7 +46,6 @@ impl Task {
                     matches!(raw.policy, SCHED_DEADLINE | SCHED_EXT),
                 ),
                 (facts::UPROBES, !raw.utask.is_null()),
-                (facts::AFFINITY, !raw.user_cpus_ptr.is_null()),
                 (
                     facts::CPU_SETTINGS,
                     has_thread_flag(bindings::TIF_NOTSC)

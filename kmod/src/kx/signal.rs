@@ -237,9 +237,7 @@ unsafe fn last_ordinary(list: *mut bindings::list_head) -> *mut bindings::list_h
     // SAFETY: As the caller says; the entries are stable under the lock.
     unsafe {
         let mut entry = (*list).prev;
-        while entry != list
-            && is_of_timer(kernel::container_of!(entry, bindings::sigqueue, list))
-        {
+        while entry != list && is_of_timer(kernel::container_of!(entry, bindings::sigqueue, list)) {
             entry = (*entry).prev;
         }
         entry

@@ -15,6 +15,7 @@ use pmig_wire::process::Namespaces;
 use pmig_wire::process::Process;
 use pmig_wire::thread::Thread;
 use pmig_wire::thread::NO_NEW_PRIVS;
+use pmig_wire::thread::PINNED;
 use pmig_wire::thread::RESET_ON_FORK;
 use zerocopy::little_endian::U32;
 use zerocopy::FromZeros;
@@ -439,6 +440,9 @@ impl Task {
         }
         if raw.sched_reset_on_fork() != 0 {
             flags |= RESET_ON_FORK;
+        }
+        if !raw.user_cpus_ptr.is_null() {
+            flags |= PINNED;
         }
         thread.tid.set(self.own_tid());
         thread.host_tid.set(self.global_tid());

@@ -102,8 +102,6 @@ pub mod facts {
     pub const UNKNOWN_RESTART: u64 = 1 << 44;
     /// Threads differ in credentials.
     pub const MIXED_CREDENTIALS: u64 = 1 << 45;
-    /// Is restricted to some of the CPUs or memory nodes by itself.
-    pub const AFFINITY: u64 = 1 << 46;
 }
 
 /// The process itself. One for each process, the first record of its stream.

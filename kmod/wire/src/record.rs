@@ -76,6 +76,8 @@ pub enum Kind {
     Registers = 25,
     /// [`crate::thread::Restart`]
     Restart = 26,
+    /// [`crate::thread::Placement`]
+    Placement = 27,
     /// [`crate::cred::Credentials`]
     Credentials = 32,
     /// [`crate::signal::Action`]
@@ -90,7 +92,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Process,
         Kind::Limits,
         Kind::Clocks,
@@ -108,6 +110,7 @@ impl Kind {
         Kind::Thread,
         Kind::Registers,
         Kind::Restart,
+        Kind::Placement,
         Kind::Credentials,
         Kind::SignalAction,
         Kind::PendingSignal,

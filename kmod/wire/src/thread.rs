@@ -18,6 +18,8 @@ pub const RESTORE_MASK: u32 = 1;
 pub const RESET_ON_FORK: u32 = 2;
 /// [`Thread::flags`]: `no_new_privs` is set.
 pub const NO_NEW_PRIVS: u32 = 4;
+/// [`Thread::flags`]: was told on which CPUs it may run; its [`Placement`] says on which.
+pub const PINNED: u32 = 8;
 
 /// One thread. The first is the thread-group leader; its [`Registers`] and [`Restart`] follow it.
 #[derive(
@@ -29,7 +31,7 @@ pub struct Thread {
     pub tid: U32,
     /// TID in the initial namespace of the capturing host.
     pub host_tid: U32,
-    /// [`RESTORE_MASK`], [`RESET_ON_FORK`], [`NO_NEW_PRIVS`].
+    /// [`RESTORE_MASK`], [`RESET_ON_FORK`], [`NO_NEW_PRIVS`], [`PINNED`].
     pub flags: U32,
     /// `SCHED_*` as in the uapi.
     pub policy: U32,
@@ -95,6 +97,23 @@ payload!(Registers, Registers, tail = true);
 pub const NOTE_PRSTATUS: u32 = 1;
 /// `NT_X86_XSTATE`: all extended state.
 pub const NOTE_XSTATE: u32 = 0x202;
+
+/// Where a thread runs and how its input and output are ranked. The agent reads and sets it. The tail is the set of CPUs, bit
+/// n of byte n / 8 for each; empty if it may run on all.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct Placement {
+    /// TID in the process's own PID namespace.
+    pub tid: U32,
+    /// As `ioprio_get(2)`: class and level; 0 if it has none of its own.
+    pub io_priority: U32,
+}
+payload!(Placement, Placement, tail = true);
+
+/// The longest set of CPUs, bytes: as many as a kernel can be configured for.
+pub const MAX_CPU_SET: usize = 1024;
 
 /// Which system call `restart_syscall` goes on with. 0 is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

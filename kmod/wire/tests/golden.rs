@@ -39,6 +39,7 @@ use pmig_wire::record::Sink;
 use pmig_wire::signal::Action;
 use pmig_wire::signal::Pending;
 use pmig_wire::signal::SIGINFO_SIZE;
+use pmig_wire::thread::Placement;
 use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::RestartKind;
@@ -184,6 +185,16 @@ fn records() -> Vec<(&'static str, Vec<u8>)> {
             ),
         ),
         ("restart", record(&restart(), b"")),
+        (
+            "placement",
+            record(
+                &Placement {
+                    tid: half(1).into(),
+                    io_priority: half(2).into(),
+                },
+                &[5, 1],
+            ),
+        ),
         (
             "credentials",
             record(&credentials(), &[7, 0, 0, 0, 8, 0, 0, 0]),
@@ -528,8 +539,7 @@ flags! {
         SUBREAPER
         UNKNOWN_MAPPING
         UNKNOWN_RESTART
-        MIXED_CREDENTIALS
-        AFFINITY;
+        MIXED_CREDENTIALS;
     vma:
         READ
         WRITE

@@ -8,8 +8,8 @@ use pmig_wire::event::Signalfd;
 use pmig_wire::event::Timerfd;
 use pmig_wire::file::Descriptor;
 use pmig_wire::file::File;
-use pmig_wire::file::FileLock;
 use pmig_wire::file::FileKind;
+use pmig_wire::file::FileLock;
 use pmig_wire::file::PipeData;
 use pmig_wire::mm::Memory;
 use pmig_wire::mm::Vma;
@@ -28,12 +28,13 @@ use pmig_wire::record::Sink;
 use pmig_wire::record::MAX_PAYLOAD;
 use pmig_wire::signal::Action;
 use pmig_wire::signal::Pending;
+use pmig_wire::thread::Placement;
 use pmig_wire::thread::Registers;
 use pmig_wire::thread::Restart;
 use pmig_wire::thread::RestartKind;
 use pmig_wire::thread::Thread;
-use pmig_wire::timer::PosixTimer;
 use pmig_wire::timer::IntervalTimer;
+use pmig_wire::timer::PosixTimer;
 use proptest::prelude::*;
 use std::convert::Infallible;
 use zerocopy::FromZeros;
@@ -88,6 +89,7 @@ fn parse(record: &Record<'_>) -> Result<(), DecodeError> {
         Kind::Thread => record.parse::<Thread>().map(drop),
         Kind::Registers => record.parse::<Registers>().map(drop),
         Kind::Restart => record.parse::<Restart>().map(drop),
+        Kind::Placement => record.parse::<Placement>().map(drop),
         Kind::Credentials => record.parse::<Credentials>().map(drop),
         Kind::SignalAction => record.parse::<Action>().map(drop),
         Kind::PendingSignal => record.parse::<Pending>().map(drop),
@@ -120,6 +122,7 @@ fn shape(kind: Kind) -> (usize, bool) {
         Kind::Thread => of::<Thread>(),
         Kind::Registers => of::<Registers>(),
         Kind::Restart => of::<Restart>(),
+        Kind::Placement => of::<Placement>(),
         Kind::Credentials => of::<Credentials>(),
         Kind::SignalAction => of::<Action>(),
         Kind::PendingSignal => of::<Pending>(),

@@ -55,6 +55,12 @@ obstacles! {
     TASK_LIMIT, Refusal, Destination, "T1", "task-limit",
         "the destination does not allow so many more threads: {object}",
         "raise pids.max of the agent's cgroup or kernel.threads-max there";
+    CPU_MISSING, Refusal, Destination, "T16", "cpu-missing",
+        "a thread may run only on CPUs that the destination does not have: {object}",
+        "lift it with taskset -a -p ffffffff PID";
+    CPU_FEWER, Note, Destination, "T16", "cpu-fewer",
+        "the destination has only some of the CPUs that a thread may run on: {object}",
+        "nothing to do unless the process counts on that number of CPUs";
     CAPABILITY_MISSING, Refusal, Destination, "T17", "capability-missing",
         "the destination's agent may not give the process {object}",
         "run the agent there as root with all capabilities, outside containers";

@@ -82,9 +82,6 @@ obstacles! {
     SCHED_SPECIAL, Refusal, Source, "T15", "scheduling-class",
         "{object} uses the deadline or an extensible scheduling class",
         "give it a normal or real-time policy with chrt";
-    AFFINITY, Refusal, Source, "T16", "cpu-affinity",
-        "{object} is restricted to some CPUs or memory nodes",
-        "lift it with taskset -a -p ffffffff PID";
     NUMA_POLICY, Refusal, Source, "M9", "numa-policy",
         "{object} has a NUMA memory policy",
         "start it without numactl";
