@@ -40,6 +40,14 @@ const MOVES: &[(&str, &str)] = &[
         "m3_shared_file file=0",
     ),
     (
+        "m9_settings: barriers, huge pages, no writable code, sealed memory",
+        "m9_settings",
+    ),
+    (
+        "m9_settings_advised: huge pages where they were asked for",
+        "m9_settings advised=1",
+    ),
+    (
         "t1_threads: 64 threads with mutexes, conditions, a barrier, a semaphore",
         "t1_threads",
     ),
@@ -92,6 +100,10 @@ const MOVES: &[(&str, &str)] = &[
     (
         "t17_credentials_without_nnp: the same without no_new_privs",
         "t17_credentials nnp=0 pause=150",
+    ),
+    (
+        "t17_threads: each thread its own user, groups and capabilities",
+        "t17_threads",
     ),
     (
         "t17_environment: umask, directory, names, personality, filters, scores",

@@ -392,37 +392,6 @@ static void thread_fs(void)
 	thread_with_own(CLONE_FS);
 }
 
-static void *with_uid(void *unused)
-{
-	(void)unused;
-	CHECK_CALL("setresuid", (int)syscall(SYS_setresuid, 1000, 1000, 1000));
-	wait_forever();
-	return NULL;
-}
-
-static void thread_credentials(void)
-{
-	pthread_t id;
-
-	CHECK_EQUAL("pthread_create", pthread_create(&id, NULL, with_uid, NULL), 0);
-	check_sleep(100);
-}
-
-static void membarrier(void)
-{
-	try("membarrier", syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0));
-}
-
-static void deny_write_execute(void)
-{
-	try("PR_SET_MDWE", prctl(65, 1, 0, 0, 0));
-}
-
-static void no_huge_pages(void)
-{
-	try("PR_SET_THP_DISABLE", prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
-}
-
 static void protection_key(void)
 {
 	try("pkey_alloc", pkey_alloc(0, 0));
@@ -474,11 +443,6 @@ static char *some_memory(void)
 static void guard_region(void)
 {
 	try("MADV_GUARD_INSTALL", madvise(some_memory() + 4096, 4096, 102));
-}
-
-static void sealed(void)
-{
-	try("mseal", syscall(462, some_memory(), 65536, 0));
 }
 
 static void numa_policy(void)
@@ -560,17 +524,12 @@ static const struct {
 	{ "child-namespace", "child-namespace|pid-namespace", namespace_children },
 	{ "files-of-one-thread", "files-shared", thread_files },
 	{ "directory-of-one-thread", "fs-shared", thread_fs },
-	{ "credentials-of-one-thread", "mixed-credentials", thread_credentials },
-	{ "membarrier", "membarrier", membarrier },
-	{ "deny-write-execute", "memory-deny-write-execute", deny_write_execute },
-	{ "no-huge-pages", "memory-prctl", no_huge_pages },
 	{ "protection-key", "protection-keys", protection_key },
 	{ "perf-event", "perf-events|perf-event-descriptor", perf_event },
 	{ "subreaper", "subreaper", subreaper },
 	{ "message-queue", "message-queue", message_queue },
 	{ "deadline-class", "scheduling-class", deadline },
 	{ "guard-region", "guard-region", guard_region },
-	{ "sealed-mapping", "sealed-mapping", sealed },
 	{ "numa-policy", "numa-policy", numa_policy },
 	{ "mapping-numa-policy", "mapping-numa-policy", mapping_policy },
 	{ "tracer", "tracer", tracer },

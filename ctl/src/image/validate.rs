@@ -10,6 +10,7 @@ use pmig_wire::event::TIMERFD_CANCEL_ON_SET;
 use pmig_wire::file::open;
 use pmig_wire::file::FileKind;
 use pmig_wire::file::LockKind;
+use pmig_wire::mm::setting;
 use pmig_wire::mm::vma;
 use pmig_wire::record::Kind;
 use pmig_wire::signal::SIGNAL_COUNT;
@@ -117,6 +118,9 @@ fn memory(image: &Image) -> Result<(), ImageError> {
         );
     }
     let boundaries = &image.memory;
+    if boundaries.settings.get() & !setting::ALL != 0 {
+        return invalid(Kind::Memory, 0, "unknown settings");
+    }
     let vdso = [
         boundaries.vvar_start,
         boundaries.vdso_start,

@@ -13,6 +13,7 @@ use pmig_core::vma::to_mmap;
 use pmig_core::vma::MAP_FIXED_NOREPLACE;
 use pmig_core::vma::PROT_READ;
 use pmig_core::vma::PROT_WRITE;
+use pmig_wire::mm::setting;
 use pmig_wire::mm::vma;
 use pmig_wire::mm::Vma;
 use pmig_wire::mm::LOCK_FUTURE;
@@ -233,6 +234,47 @@ pub(super) fn set_boundaries(
     Ok(())
 }
 
+/// `PR_SET_THP_DISABLE`, `PR_SET_MDWE`, `PR_SET_MEMORY_MERGE` of include/uapi/linux/prctl.h.
+const PR_SET_THP_DISABLE: u64 = 41;
+const PR_SET_MDWE: u64 = 65;
+const PR_SET_MEMORY_MERGE: u64 = 67;
+
+/// Makes the choices that decide what mappings are filled with.
+pub(super) fn choose(vessel: &Vessel, image: &Image) -> Result<(), VesselError> {
+    const PR_THP_DISABLE_EXCEPT_ADVISED: u64 = 2;
+    let settings = image.memory.settings.get();
+    let how = match settings & (setting::NO_HUGE_PAGES | setting::HUGE_PAGES_IF_ADVISED) {
+        0 => return Ok(()),
+        setting::NO_HUGE_PAGES => 0,
+        _ => PR_THP_DISABLE_EXCEPT_ADVISED,
+    };
+    let mut list = List::new();
+    let arguments = args![PR_SET_THP_DISABLE, 1, how, 0, 0];
+    list.call("disable huge pages", libc::SYS_prctl, arguments);
+    vessel.run(&list)?;
+    Ok(())
+}
+
+/// Adds the registrations for memory barriers, and the merging of pages.
+fn register(list: &mut List, settings: u32) {
+    // `MEMBARRIER_CMD_REGISTER_*` of include/uapi/linux/membarrier.h.
+    for (ours, command) in [
+        (setting::BARRIER_GLOBAL, 1u64 << 2),
+        (setting::BARRIER_PRIVATE, 1 << 4),
+        (setting::BARRIER_SYNC_CORE, 1 << 6),
+        (setting::BARRIER_RSEQ, 1 << 8),
+    ] {
+        if settings & ours != 0 {
+            let what = "register for memory barriers";
+            list.call(what, libc::SYS_membarrier, args![command, 0, 0]);
+        }
+    }
+    if settings & setting::MERGE != 0 {
+        let arguments = args![PR_SET_MEMORY_MERGE, 1, 0, 0, 0];
+        list.call("let pages be merged", libc::SYS_prctl, arguments);
+    }
+}
+
 /// Adds what is left when the contents are there: rights of shared memory, merging, locks.
 pub(super) fn finish(list: &mut List, image: &Image) {
     for one in &image.vmas {
@@ -264,6 +306,7 @@ pub(super) fn finish(list: &mut List, image: &Image) {
             }
         }
     }
+    register(list, image.memory.settings.get());
     let future = image.memory.lock_flags.get();
     if future & LOCK_FUTURE != 0 {
         const MCL_FUTURE: u64 = 2;
@@ -281,7 +324,7 @@ pub(super) fn finish(list: &mut List, image: &Image) {
     }
 }
 
-/// Adds the sealing of mappings, after which nothing about them can be changed.
+/// Adds the sealing of mappings, after which nothing about them can be changed, and what forbids changes in general.
 pub(super) fn seal(list: &mut List, image: &Image) {
     for one in image
         .vmas
@@ -290,6 +333,14 @@ pub(super) fn seal(list: &mut List, image: &Image) {
     {
         let what = format!("seal {}", name(one));
         list.call(what, SYS_MSEAL, args![one.start.get(), length(one), 0]);
+    }
+    let settings = image.memory.settings.get();
+    if settings & setting::DENY_WRITE_EXECUTE != 0 {
+        // PR_MDWE_REFUSE_EXEC_GAIN and PR_MDWE_NO_INHERIT.
+        let alone = settings & setting::DENY_WRITE_EXECUTE_ALONE != 0;
+        let how = if alone { 1 | 2 } else { 1 };
+        let what = "deny what is writable and executable";
+        list.call(what, libc::SYS_prctl, args![PR_SET_MDWE, how, 0, 0, 0]);
     }
 }
 

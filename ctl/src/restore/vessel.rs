@@ -347,6 +347,7 @@ impl Vessel {
         let vessel = &*self;
         let files = Files::new(vessel, image);
         vessel.relax_limits(files.limit())?;
+        memory::choose(vessel, image)?;
         memory::map_vdso(vessel, image)?;
         files.build()?;
         memory::map_anonymous(vessel, image)?;

@@ -15,7 +15,9 @@ use pmig_wire::file::File;
 use pmig_wire::file::FileKind;
 use pmig_wire::file::FileLock;
 use pmig_wire::file::LockKind;
+use pmig_wire::mm::setting;
 use pmig_wire::mm::vma;
+use pmig_wire::mm::Memory;
 use pmig_wire::mm::Vma;
 use pmig_wire::process::facts;
 use pmig_wire::process::Namespaces;
@@ -67,9 +69,6 @@ pub static FACTS: &[(u64, &Obstacle)] = &[
     (facts::NUMA_POLICY, &found::NUMA_POLICY),
     (facts::PERF_EVENTS, &found::PERF_EVENTS),
     (facts::PROTECTION_KEYS, &found::PROTECTION_KEYS),
-    (facts::MEMBARRIER, &found::MEMBARRIER),
-    (facts::MDWE, &found::MDWE),
-    (facts::MM_PRCTL, &found::MM_PRCTL),
     (facts::TLS_SEGMENTS, &found::TLS_SEGMENTS),
     (facts::CPU_SETTINGS, &found::CPU_SETTINGS),
     (facts::SEM_UNDO, &found::SEM_UNDO),
@@ -84,7 +83,6 @@ pub static FACTS: &[(u64, &Obstacle)] = &[
     (facts::SUBREAPER, &found::SUBREAPER),
     (facts::UNKNOWN_MAPPING, &found::UNKNOWN_MAPPING),
     (facts::UNKNOWN_RESTART, &found::UNKNOWN_RESTART),
-    (facts::MIXED_CREDENTIALS, &found::MIXED_CREDENTIALS),
 ];
 
 /// What each property of a mapping that is not movable means.
@@ -99,7 +97,6 @@ pub static MAPPING_FLAGS: &[(u64, &Obstacle)] = &[
     (vma::OUTSIDERS, &found::MAPPING_SHARED),
     (vma::UNKNOWN, &found::UNKNOWN_MAPPING),
     (vma::SYSV, &found::MAPPING_SYSV),
-    (vma::SEALED, &found::MAPPING_SEALED),
     (vma::MAYBE_GUARD, &found::MAPPING_GUARD),
 ];
 
@@ -124,6 +121,7 @@ pub const MOVABLE_MAPPING_FLAGS: u64 = vma::READ
     | vma::NOHUGEPAGE
     | vma::MERGEABLE
     | vma::DROPPABLE
+    | vma::SEALED
     | vma::MAY_WRITE
     | vma::ACCOUNT;
 
@@ -408,6 +406,12 @@ fn record(
     match item.kind {
         Kind::Process => process(item.parse()?.0, context, report),
         Kind::Namespaces => namespaces(item.parse()?.0, context, report),
+        Kind::Memory => {
+            let (memory, _) = item.parse::<Memory>()?;
+            unknown_bits((memory.settings.get() & !setting::ALL).into(), |bit| {
+                report(&found::UNKNOWN_FACT, Object::Bit { bit });
+            });
+        }
         Kind::Vma => mapping(item.parse()?.0, report),
         Kind::Thread => thread(item.parse()?.0, report),
         Kind::Restart => restart(item.parse()?.0, report),

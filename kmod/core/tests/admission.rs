@@ -28,7 +28,7 @@ use std::convert::Infallible;
 use zerocopy::FromZeros;
 
 /// Every fact with its code. Spelled out once more, so that a wrong line in the table is noticed.
-const FACTS: [(u64, &str); 44] = [
+const FACTS: [(u64, &str); 40] = [
     (facts::KERNEL_THREAD, "kernel-thread"),
     (facts::INIT, "init-process"),
     (facts::CHILDREN, "children"),
@@ -55,9 +55,6 @@ const FACTS: [(u64, &str); 44] = [
     (facts::NUMA_POLICY, "numa-policy"),
     (facts::PERF_EVENTS, "perf-events"),
     (facts::PROTECTION_KEYS, "protection-keys"),
-    (facts::MEMBARRIER, "membarrier"),
-    (facts::MDWE, "memory-deny-write-execute"),
-    (facts::MM_PRCTL, "memory-prctl"),
     (facts::TLS_SEGMENTS, "tls-segments"),
     (facts::CPU_SETTINGS, "cpu-settings"),
     (facts::SEM_UNDO, "semaphore-undo"),
@@ -72,10 +69,9 @@ const FACTS: [(u64, &str); 44] = [
     (facts::SUBREAPER, "subreaper"),
     (facts::UNKNOWN_MAPPING, "unknown-mapping"),
     (facts::UNKNOWN_RESTART, "unknown-restart"),
-    (facts::MIXED_CREDENTIALS, "mixed-credentials"),
 ];
 
-const MAPPING_FLAGS: [(u64, &str); 12] = [
+const MAPPING_FLAGS: [(u64, &str); 11] = [
     (vma::HUGETLB, "hugetlb"),
     (vma::DEVICE, "device-memory"),
     (vma::USERFAULTFD, "mapping-userfaultfd"),
@@ -86,7 +82,6 @@ const MAPPING_FLAGS: [(u64, &str); 12] = [
     (vma::OUTSIDERS, "shared-anonymous-outside"),
     (vma::UNKNOWN, "unknown-mapping"),
     (vma::SYSV, "sysv-shared-memory"),
-    (vma::SEALED, "sealed-mapping"),
     (vma::MAYBE_GUARD, "guard-region"),
 ];
 

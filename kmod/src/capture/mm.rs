@@ -5,7 +5,9 @@
 use super::files::Files;
 use super::Records;
 use crate::kx::mm::Mm;
+use kernel::bindings;
 use kernel::prelude::*;
+use pmig_wire::mm::setting;
 use pmig_wire::mm::vma;
 use pmig_wire::mm::Memory;
 use pmig_wire::mm::Vma;
@@ -13,6 +15,41 @@ use pmig_wire::mm::LOCK_FUTURE;
 use pmig_wire::mm::LOCK_ON_FAULT;
 use zerocopy::little_endian::U32;
 use zerocopy::little_endian::U64;
+
+/// What the process has chosen for its memory as a whole.
+fn settings(mm: &Mm) -> u32 {
+    let found = mm.peculiarities();
+    let mut all = 0;
+    for (bit, ours) in [
+        (bindings::MMF_HAS_MDWE, setting::DENY_WRITE_EXECUTE),
+        (
+            bindings::MMF_HAS_MDWE_NO_INHERIT,
+            setting::DENY_WRITE_EXECUTE_ALONE,
+        ),
+        (bindings::MMF_DISABLE_THP_COMPLETELY, setting::NO_HUGE_PAGES),
+        (
+            bindings::MMF_DISABLE_THP_EXCEPT_ADVISED,
+            setting::HUGE_PAGES_IF_ADVISED,
+        ),
+        (bindings::MMF_VM_MERGE_ANY, setting::MERGE),
+    ] {
+        if found.flags & (1 << bit) != 0 {
+            all |= ours;
+        }
+    }
+    // The bit that says that a registration is complete (kernel/sched/membarrier.c).
+    for (bit, ours) in [
+        (0, setting::BARRIER_PRIVATE),
+        (2, setting::BARRIER_GLOBAL),
+        (4, setting::BARRIER_SYNC_CORE),
+        (6, setting::BARRIER_RSEQ),
+    ] {
+        if found.membarrier & (1 << bit) != 0 {
+            all |= ours;
+        }
+    }
+    all
+}
 
 /// Describes the address space. The files that it maps are added to `files`.
 pub(super) fn capture(records: &mut Records, mm: &Mm, files: &mut Files) -> Result {
@@ -47,7 +84,7 @@ pub(super) fn capture(records: &mut Records, mm: &Mm, files: &mut Files) -> Resu
         vdso_start: U64::new(if first.is_some() { bounds.vdso } else { 0 }),
         vdso_end: U64::new(last.map_or(0, |mapping| mapping.end)),
         lock_flags: U32::new(lock_flags),
-        reserved: U32::new(0),
+        settings: U32::new(settings(mm)),
     };
     records.add_with_tail(&memory, &mm.auxv()?)?;
     let mut vmas: KVVec<Vma> = KVVec::with_capacity(mappings.len(), GFP_KERNEL)?;

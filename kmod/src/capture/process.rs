@@ -49,15 +49,7 @@ fn memory_facts(memory: &Peculiarities) -> u64 {
         (facts::LDT, memory.has_ldt),
         (facts::AIO, memory.has_aio),
         (facts::PROTECTION_KEYS, memory.has_protection_keys),
-        (facts::MEMBARRIER, memory.has_membarrier),
-        (facts::MDWE, has(bindings::MMF_HAS_MDWE)),
         (facts::UPROBES, has(bindings::MMF_HAS_UPROBES)),
-        (
-            facts::MM_PRCTL,
-            has(bindings::MMF_DISABLE_THP_COMPLETELY)
-                || has(bindings::MMF_DISABLE_THP_EXCEPT_ADVISED)
-                || has(bindings::MMF_VM_MERGE_ANY),
-        ),
     ] {
         if is_true {
             all |= fact;

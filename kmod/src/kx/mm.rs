@@ -62,7 +62,8 @@ pub(crate) struct Peculiarities {
     pub(crate) has_ldt: bool,
     pub(crate) has_aio: bool,
     pub(crate) has_protection_keys: bool,
-    pub(crate) has_membarrier: bool,
+    /// `MEMBARRIER_STATE_*` of include/linux/sched/mm.h.
+    pub(crate) membarrier: u32,
 }
 
 /// Kernel flag and wire flag, where one says what the other says.
@@ -205,7 +206,7 @@ impl Mm {
                 has_aio: sys::pmig_mm_has_aio(mm),
                 // Key 0 is everybody's.
                 has_protection_keys: sys::pmig_mm_pkeys(mm) & !1 != 0,
-                has_membarrier: sys::pmig_mm_membarrier(mm) != 0,
+                membarrier: sys::pmig_mm_membarrier(mm) as u32,
             }
         }
     }

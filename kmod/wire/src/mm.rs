@@ -46,11 +46,35 @@ pub struct Memory {
     pub vdso_end: U64,
     /// `VM_LOCKED` and `VM_LOCKONFAULT` for future mappings (`mlockall(MCL_FUTURE)`): [`LOCK_FUTURE`], [`LOCK_ON_FAULT`].
     pub lock_flags: U32,
-    /// Zero.
-    pub reserved: U32,
+    /// See [`setting`].
+    pub settings: U32,
 }
 const _: () = assert!(size_of::<Memory>() == 120);
-payload!(Memory, Memory, tail = true, reserved = reserved);
+payload!(Memory, Memory, tail = true);
+
+/// What the process has chosen for its memory as a whole. Bits of [`Memory::settings`].
+pub mod setting {
+    /// `PR_SET_MDWE`: refuses what is both writable and executable.
+    pub const DENY_WRITE_EXECUTE: u32 = 1 << 0;
+    /// Its children need not.
+    pub const DENY_WRITE_EXECUTE_ALONE: u32 = 1 << 1;
+    /// `PR_SET_THP_DISABLE`: no transparent huge pages.
+    pub const NO_HUGE_PAGES: u32 = 1 << 2;
+    /// `PR_SET_THP_DISABLE`: none but where they were asked for.
+    pub const HUGE_PAGES_IF_ADVISED: u32 = 1 << 3;
+    /// `PR_SET_MEMORY_MERGE`: equal pages may be merged.
+    pub const MERGE: u32 = 1 << 4;
+    /// `MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED`
+    pub const BARRIER_GLOBAL: u32 = 1 << 5;
+    /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED`
+    pub const BARRIER_PRIVATE: u32 = 1 << 6;
+    /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE`
+    pub const BARRIER_SYNC_CORE: u32 = 1 << 7;
+    /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ`
+    pub const BARRIER_RSEQ: u32 = 1 << 8;
+    /// All of these.
+    pub const ALL: u32 = (1 << 9) - 1;
+}
 
 /// Future mappings are locked.
 pub const LOCK_FUTURE: u32 = 1;

@@ -66,12 +66,6 @@ pub mod facts {
     pub const PERF_EVENTS: u64 = 1 << 25;
     /// Has allocated memory protection keys.
     pub const PROTECTION_KEYS: u64 = 1 << 26;
-    /// Is registered for an expedited membarrier.
-    pub const MEMBARRIER: u64 = 1 << 27;
-    /// Refuses memory that is both writable and executable (`PR_SET_MDWE`).
-    pub const MDWE: u64 = 1 << 28;
-    /// Has huge pages disabled by prctl, or merges its memory (KSM).
-    pub const MM_PRCTL: u64 = 1 << 29;
     /// Has GDT entries for thread-local storage (`set_thread_area`).
     pub const TLS_SEGMENTS: u64 = 1 << 30;
     /// Has changed TSC, CPUID or speculation settings for itself.
@@ -100,8 +94,6 @@ pub mod facts {
     pub const UNKNOWN_MAPPING: u64 = 1 << 43;
     /// A frozen system call is of a kind that cannot be resumed elsewhere.
     pub const UNKNOWN_RESTART: u64 = 1 << 44;
-    /// Threads differ in credentials.
-    pub const MIXED_CREDENTIALS: u64 = 1 << 45;
 }
 
 /// The process itself. One for each process, the first record of its stream.

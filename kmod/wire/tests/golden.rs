@@ -313,7 +313,7 @@ fn memory() -> Memory {
         vdso_start: word(13).into(),
         vdso_end: word(14).into(),
         lock_flags: half(15).into(),
-        reserved: 0.into(),
+        settings: half(30).into(),
     }
 }
 
@@ -522,9 +522,6 @@ flags! {
         NUMA_POLICY
         PERF_EVENTS
         PROTECTION_KEYS
-        MEMBARRIER
-        MDWE
-        MM_PRCTL
         TLS_SEGMENTS
         CPU_SETTINGS
         SEM_UNDO
@@ -538,8 +535,7 @@ flags! {
         LEADER_EXITED
         SUBREAPER
         UNKNOWN_MAPPING
-        UNKNOWN_RESTART
-        MIXED_CREDENTIALS;
+        UNKNOWN_RESTART;
     vma:
         READ
         WRITE

@@ -212,7 +212,6 @@ fn a_payload_is_parsed_only_as_what_it_is() {
 fn reserved_bytes_are_checked() {
     let reserved = [
         (Kind::Process, 3),
-        (Kind::Memory, 4),
         (Kind::Vma, 4),
         (Kind::File, 2),
         (Kind::Signalfd, 4),

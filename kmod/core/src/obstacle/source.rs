@@ -76,9 +76,6 @@ obstacles! {
     SESSION_KEYRING, Note, Source, "T17", "session-keyring",
         "the session keyring of {object} stays here",
         "nothing to do unless it uses keys of its login session (Kerberos, encrypted directories)";
-    MIXED_CREDENTIALS, Refusal, Source, "T17", "mixed-credentials",
-        "the threads of {object} have different credentials",
-        "per-thread credentials cannot be rebuilt yet";
     SCHED_SPECIAL, Refusal, Source, "T15", "scheduling-class",
         "{object} uses the deadline or an extensible scheduling class",
         "give it a normal or real-time policy with chrt";
@@ -146,15 +143,6 @@ obstacles! {
     PROTECTION_KEYS, Refusal, Source, "M9", "protection-keys",
         "{object} uses memory protection keys",
         "protection keys cannot be rebuilt yet";
-    MEMBARRIER, Refusal, Source, "M9", "membarrier",
-        "{object} is registered for expedited memory barriers",
-        "such a registration cannot be rebuilt yet";
-    MDWE, Refusal, Source, "M9", "memory-deny-write-execute",
-        "{object} refuses memory that is both writable and executable",
-        "start it without MemoryDenyWriteExecute=";
-    MM_PRCTL, Refusal, Source, "M9", "memory-prctl",
-        "{object} has disabled huge pages or merges its memory",
-        "such settings of prctl cannot be rebuilt yet";
     USERFAULTFD, Refusal, Source, "F13", "userfaultfd",
         "{object} handles page faults by userfaultfd",
         "it cannot be rebuilt yet";
@@ -191,9 +179,6 @@ obstacles! {
     MAPPING_SYSV, Refusal, Source, "M5", "sysv-shared-memory",
         "{object} is a System V shared memory segment",
         "System V objects cannot be moved yet";
-    MAPPING_SEALED, Refusal, Source, "M9", "sealed-mapping",
-        "{object} is sealed (mseal)",
-        "sealed memory cannot be rebuilt yet";
     MAPPING_GUARD, Refusal, Source, "M9", "guard-region",
         "{object} holds guard regions (MADV_GUARD_INSTALL)",
         "guard regions cannot be rebuilt yet";
