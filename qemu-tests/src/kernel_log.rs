@@ -69,6 +69,10 @@ const HARMLESS: &[(&str, &str)] = &[
         "kmemleak's banner on the debug kernel",
     ),
     ("KASAN init", "KASAN's banner on the debug kernel"),
+    (
+        "RCU callback double-/use-after-free debug is enabled",
+        "rcu's banner on the debug kernel",
+    ),
 ];
 
 /// The lines that are complaints.
