@@ -160,10 +160,8 @@ impl Machine for HostMachine {
         let mut records = self.open()?.survey(pid)?;
         // What cannot be read as an image is refused for that.
         if let Ok(mut image) = Image::from_records(&records) {
-            let failed = failure(FailureCode::CaptureFailed);
-            capture::event_files(pid, &mut image, Moment::Running).map_err(&failed)?;
-            capture::file_locks(pid, &mut image, Moment::Running).map_err(&failed)?;
-            capture::placement(&mut image).map_err(&failed)?;
+            capture::describe(pid, &mut image, Moment::Running)
+                .map_err(failure(FailureCode::CaptureFailed))?;
             records = image.to_records();
         }
         let process = ProcessFacts::read(pid).map_err(failure(FailureCode::SystemError))?;
@@ -292,9 +290,7 @@ impl Source for HostSource {
         let mut image = own_image(&records)?;
         capture::settle_files(self.pid, &mut image).map_err(&failed)?;
         capture::pipe_contents(self.pid, &mut image).map_err(&failed)?;
-        capture::event_files(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
-        capture::file_locks(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
-        capture::placement(&mut image).map_err(&failed)?;
+        capture::describe(self.pid, &mut image, Moment::Frozen).map_err(&failed)?;
         image
             .require_complete()
             .map_err(failure(FailureCode::CaptureFailed))?;

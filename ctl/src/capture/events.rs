@@ -33,7 +33,7 @@ const DUE: Duration = Duration::from_millis(2);
 /// How often a timer is looked at that expires again and again meanwhile.
 const LOOKS: usize = 5;
 
-/// See [`super::event_files`].
+/// Describes the eventfds, signalfds, timerfds and epoll sets.
 pub(super) fn describe(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
     let mut found = Found::new(pid, image, moment);
     let mut idle = Vec::new();

@@ -11,7 +11,7 @@ use pmig_wire::file::LockKind;
 use std::fs;
 use zerocopy::FromZeros;
 
-/// See [`super::file_locks`].
+/// Describes the locks that the process holds on files.
 pub(super) fn describe(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
     let mut locks = Vec::new();
     let uses = image.uses();

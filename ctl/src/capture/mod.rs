@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the source agent reads of a frozen process itself.
 //!
-//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], [`event_files`], [`file_locks`], [`placement`], then the records are complete
+//! For a frozen process, in this order: [`settle_files`], [`pipe_contents`], [`describe`], then the records are complete
 //! and can be sent; [`scan_pages`] says which pages the module shall send. Nothing here changes what the process can see.
 #![forbid(unsafe_code)]
 
@@ -51,21 +51,11 @@ pub fn pipe_contents(pid: u32, image: &mut Image) -> Result<(), CaptureError> {
     pipes::contents(pid, image)
 }
 
-/// Describes the eventfds, signalfds, timerfds and epoll sets of the process. Of a process that still runs (`Moment::Running`)
-/// what changes meanwhile may be missing.
-pub fn event_files(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
-    events::describe(pid, image, moment)
-}
-
-/// Describes the locks that the process holds on files. Of a process that still runs (`Moment::Running`) what changes
-/// meanwhile may be missing.
-pub fn file_locks(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
-    locks::describe(pid, image, moment)
-}
-
-/// Describes on which CPUs the threads of the process may run, and how their input and output is ranked. Threads that have
-/// ended meanwhile are left out.
-pub fn placement(image: &mut Image) -> Result<(), CaptureError> {
+/// Describes what the module leaves to the agent: descriptors that wait for events, locks on files, where threads run. Of a
+/// process that still runs (`Moment::Running`) what changes meanwhile may be missing.
+pub fn describe(pid: u32, image: &mut Image, moment: Moment) -> Result<(), CaptureError> {
+    events::describe(pid, image, moment)?;
+    locks::describe(pid, image, moment)?;
     placement::describe(image)
 }
 

@@ -10,7 +10,7 @@ use pmig_wire::thread::Placement;
 use pmig_wire::thread::PINNED;
 use std::io::Error;
 
-/// See [`super::placement`].
+/// Describes on which CPUs threads may run and how their input and output is ranked. Those that have ended are left out.
 pub(super) fn describe(image: &mut Image) -> Result<(), CaptureError> {
     for one in &mut image.threads {
         let tid = one.thread.host_tid.get();

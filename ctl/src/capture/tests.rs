@@ -289,7 +289,7 @@ fn what_waits_for_events_is_described_as_it_was_made() {
     let mut vessel = vessel(&image, &SpawnOptions::default());
     vessel.build(&image).expect("build");
     let mut copy = image.clone();
-    event_files(vessel.pid(), &mut copy, Moment::Frozen).expect("described");
+    describe(vessel.pid(), &mut copy, Moment::Frozen).expect("described");
     assert_eq!(copy.eventfds, image.eventfds);
     assert_eq!(copy.signalfds, image.signalfds);
     let sorted = |image: &Image| {

@@ -281,6 +281,9 @@ impl Draft {
         self.files.sort_by_key(OpenFile::id);
         self.descriptors
             .sort_by_key(|descriptor| descriptor.fd.get());
+        self.eventfds.sort_by_key(|one| one.file.get());
+        self.signalfds.sort_by_key(|one| one.file.get());
+        self.timerfds.sort_by_key(|one| one.file.get());
         image.vmas = self.vmas;
         image.files = self.files;
         image.descriptors = self.descriptors;

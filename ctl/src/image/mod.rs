@@ -229,6 +229,12 @@ impl<'a> Uses<'a> {
     }
 }
 
+/// The one of a list, in ascending order of files, that belongs to the open file `id`.
+fn of_file<T>(list: &[T], id: u32, file: impl Fn(&T) -> u32) -> Option<&T> {
+    let index = list.binary_search_by_key(&id, file).ok()?;
+    list.get(index)
+}
+
 /// All that is known of one process, except the contents of its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -252,11 +258,11 @@ pub struct Image {
     pub descriptors: Vec<Descriptor>,
     /// What waits in the pipes, in order for each pipe.
     pub pipe_data: Vec<PipeBytes>,
-    /// What the eventfds hold.
+    /// What the eventfds hold, in ascending order of their files.
     pub eventfds: Vec<Eventfd>,
-    /// What the signalfds wait for.
+    /// What the signalfds wait for, likewise.
     pub signalfds: Vec<Signalfd>,
-    /// How the timerfds are set.
+    /// How the timerfds are set, likewise.
     pub timerfds: Vec<Timerfd>,
     /// What the epoll sets watch.
     pub epoll_entries: Vec<EpollEntry>,
@@ -378,6 +384,21 @@ impl Image {
     pub fn file_mut(&mut self, id: u32) -> Option<&mut OpenFile> {
         let index = self.files.binary_search_by_key(&id, OpenFile::id).ok()?;
         self.files.get_mut(index)
+    }
+
+    /// What the eventfd with this identity holds.
+    pub fn eventfd(&self, id: u32) -> Option<&Eventfd> {
+        of_file(&self.eventfds, id, |one| one.file.get())
+    }
+
+    /// What the signalfd with this identity waits for.
+    pub fn signalfd(&self, id: u32) -> Option<&Signalfd> {
+        of_file(&self.signalfds, id, |one| one.file.get())
+    }
+
+    /// How the timerfd with this identity is set.
+    pub fn timerfd(&self, id: u32) -> Option<&Timerfd> {
+        of_file(&self.timerfds, id, |one| one.file.get())
     }
 
     /// Which descriptors and mappings belong to which open file.

@@ -66,10 +66,9 @@ fn finish(
 }
 
 fn eventfd(files: &Files<'_>, of: &OpenFile) -> Result<(), VesselError> {
-    let all = &files.image.eventfds;
-    let one = all
-        .iter()
-        .find(|one| one.file.get() == of.id())
+    let one = files
+        .image
+        .eventfd(of.id())
         .ok_or(VesselError::Incomplete(Kind::Eventfd))?;
     let semaphore = one.flags.get() & EVENTFD_SEMAPHORE != 0;
     let how = libc::EFD_CLOEXEC | if semaphore { libc::EFD_SEMAPHORE } else { 0 };
@@ -86,10 +85,9 @@ fn eventfd(files: &Files<'_>, of: &OpenFile) -> Result<(), VesselError> {
 }
 
 fn signalfd(files: &Files<'_>, of: &OpenFile) -> Result<(), VesselError> {
-    let all = &files.image.signalfds;
-    let one = all
-        .iter()
-        .find(|one| one.file.get() == of.id())
+    let one = files
+        .image
+        .signalfd(of.id())
         .ok_or(VesselError::Incomplete(Kind::Signalfd))?;
     let mut list = List::new();
     let mask = list.words(&[one.mask.get()]);
@@ -99,10 +97,9 @@ fn signalfd(files: &Files<'_>, of: &OpenFile) -> Result<(), VesselError> {
 }
 
 fn timerfd(files: &Files<'_>, of: &OpenFile) -> Result<(), VesselError> {
-    let all = &files.image.timerfds;
-    let one = all
-        .iter()
-        .find(|one| one.file.get() == of.id())
+    let one = files
+        .image
+        .timerfd(of.id())
         .ok_or(VesselError::Incomplete(Kind::Timerfd))?;
     let mut list = List::new();
     let arguments = args![one.clock.get(), libc::TFD_CLOEXEC];
