@@ -203,7 +203,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "t5_time_left: what the kernel would start anew takes only the time that is left",
             time_left,
         )
-        .timeout(120),
+        .timeout(180),
         Case::new(
             "t5_one_long_call: a sleep goes on over three moves",
             long_call,
@@ -337,8 +337,8 @@ fn blocked_calls(cluster: &Cluster, calls: &[&str], wait: u32) -> Result<()> {
 /// Moved when most of the wait is over: with all of its time again it would end far too late.
 fn time_left(cluster: &Cluster) -> Result<()> {
     let agents = agents(cluster)?;
-    let wait = scaled(Duration::from_secs(8)).min(Duration::from_secs(40));
-    let slack = wait / 2;
+    let wait = scaled(Duration::from_secs(24)).min(Duration::from_secs(60));
+    let (half, slack) = (wait / 2, wait / 3);
     let mut moved = Vec::new();
     for call in STARTED_ANEW {
         let command = format!(
@@ -348,7 +348,7 @@ fn time_left(cluster: &Cluster) -> Result<()> {
         );
         moved.push(Workload::start(cluster.guest(0), &command)?);
     }
-    std::thread::sleep(slack);
+    std::thread::sleep(half);
     for workload in &moved {
         migrate(cluster, &agents, workload, 0, 1)?;
     }
