@@ -211,8 +211,18 @@ impl<'a> Found<'a> {
     /// The file that an entry watches, 0 if no descriptor names it.
     fn target(&self, set: u32, fd: u32, index: u32) -> Result<u32, CaptureError> {
         let watches = |candidate: u32| {
-            let what = format!("find what the epoll set {set} watches as {fd}");
-            process::epoll_watches(self.pid, set, fd, index, candidate).map_err(io(what))
+            let is_closed = || {
+                let path = format!("/proc/{}/fd/{candidate}", self.pid);
+                fs::symlink_metadata(path).is_err()
+            };
+            match process::epoll_watches(self.pid, set, fd, index, candidate) {
+                // A running process has closed the candidate since.
+                Err(error) if error.raw_os_error() == Some(libc::EBADF) && is_closed() => Ok(false),
+                result => {
+                    let what = format!("find what the epoll set {set} watches as {fd}");
+                    result.map_err(io(what))
+                }
+            }
         };
         let descriptors = &self.image.descriptors;
         let same = descriptors

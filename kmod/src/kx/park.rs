@@ -112,6 +112,9 @@ unsafe impl Sync for Park {}
 // SAFETY: Nothing in a park is bound to the task that made it.
 unsafe impl Send for Park {}
 
+/// By less than this part the scheduler's clock runs faster than `CLOCK_MONOTONIC`.
+const DRIFT: i64 = 1000;
+
 impl Park {
     /// Queues a park on `task`.
     ///
@@ -121,7 +124,9 @@ impl Park {
         let slept_since = match task.sleeps_since() {
             Some(since) => {
                 let slept = time::scheduler().saturating_sub(since);
-                now.saturating_sub(i64::try_from(slept).unwrap_or(0))
+                let slept = i64::try_from(slept).unwrap_or(0);
+                // The scheduler's clock is not disciplined. A wait may end a little late, and never too early.
+                now.saturating_sub(slept.saturating_sub(slept / DRIFT))
             }
             None => now,
         };
