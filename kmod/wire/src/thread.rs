@@ -72,7 +72,7 @@ pub struct Thread {
     /// As `PR_GET_TIMERSLACK`, nanoseconds.
     pub timer_slack: U64,
     /// When the interrupted call ends, if it is one that starts anew with the program's own timeout
-    /// (`rt_sigtimedwait`): `CLOCK_MONOTONIC` in the view of the process, nanoseconds; 0 for none.
+    /// (`rt_sigtimedwait`, `epoll_wait`): `CLOCK_MONOTONIC` in the view of the process, nanoseconds; 0 for none.
     pub deadline: I64,
     /// Name, padded with zeros.
     pub comm: [u8; 16],
